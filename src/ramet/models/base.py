@@ -1,0 +1,28 @@
+"""What every model family offers to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from ramet.models.states import Span, StateLayout
+
+
+class Model(Protocol):
+    """A loaded checkpoint, ready to run. Implementations are one file per family."""
+
+    layout: StateLayout
+    vocab_size: int
+    context_length: int
+    fingerprint: str
+    """Hex digest of the config, every weight and the kernels' build: states are valid only under the same one."""
+
+    def forward(self, spans: Sequence[Span]) -> Tensor:
+        """Run every span one step on, writing their rows and states.
+
+        Returns logits, float32 `[sum(span.logits), vocab_size]`, in the order of the spans and their tokens. The bits of
+        a span's logits do not depend on the other spans, nor on how its session's tokens were cut into spans.
+        """
+        ...

@@ -1,0 +1,113 @@
+"""What a model keeps per session: the three kinds of layer state and where each lies in memory.
+
+A model declares its states once, as a `StateLayout`. Everything above the models (tree, engine) then moves two kinds of
+opaque float32 buffer: *pages*, which hold the rows of `PAGE_TOKENS` consecutive tokens for every layer, and *state
+buffers*, which hold every recurrent and window state of a session at one position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+PAGE_TOKENS = 64
+"""Tokens per page. Also the key block of the attention kernel, so that blocks are fixed in absolute position."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row per token, append-only, may be cut anywhere: keys and values.
+
+    `shape` is the shape of a whole page's block, e.g. `(kv_heads, head_dim, PAGE_TOKENS)` for keys kept transposed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """A state of fixed size that every token replaces; valid only at the position where it was saved."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last `shape[0]` inputs of a layer (a convolution's tail), oldest first; saved with the recurrent states."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """Where each declared state lies: offsets in float32 elements into a page or into a state buffer."""
+
+    rows: tuple[Rows, ...]
+    fixed: tuple[Recurrent | Window, ...]
+    row_offsets: dict[str, int] = field(init=False)
+    fixed_offsets: dict[str, int] = field(init=False)
+    page_elements: int = field(init=False)
+    state_elements: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        row_offsets, page_elements = _lay_out(self.rows)
+        fixed_offsets, state_elements = _lay_out(self.fixed)
+        object.__setattr__(self, "row_offsets", row_offsets)
+        object.__setattr__(self, "fixed_offsets", fixed_offsets)
+        object.__setattr__(self, "page_elements", page_elements)
+        object.__setattr__(self, "state_elements", state_elements)
+
+    @property
+    def page_bytes(self) -> int:
+        return 4 * self.page_elements
+
+    @property
+    def state_bytes(self) -> int:
+        return 4 * self.state_elements
+
+    def new_page(self) -> Tensor:
+        """A zeroed page, float32 `[page_elements]`."""
+        return torch.zeros(self.page_elements)
+
+    def new_state(self) -> Tensor:
+        """The state before any token: zeros, float32 `[state_elements]`."""
+        return torch.zeros(self.state_elements)
+
+
+def _lay_out(states: Sequence[Rows | Recurrent | Window]) -> tuple[dict[str, int], int]:
+    """Offsets of each state, each aligned to 64 bytes (16 float32), and the total number of elements."""
+    offsets: dict[str, int] = {}
+    end = 0
+    for state in states:
+        if state.name in offsets:
+            raise ValueError(f"state {state.name!r} is declared twice")
+        offsets[state.name] = end
+        end += -(-math.prod(state.shape) // 16) * 16
+    return offsets, end
+
+
+@dataclass
+class Span:
+    """Tokens run in one step for one session.
+
+    `pages` are the session's pages from position 0 on, enough to hold `position + len(tokens)` tokens; the model writes
+    the new tokens' rows into them. `state` is read as the state at `position` and overwritten with the state at the end.
+    """
+
+    tokens: Tensor
+    """int64 `[n]`, n >= 1."""
+    position: int
+    """Absolute position of the first token."""
+    pages: Sequence[Tensor]
+    """float32 `[page_elements]` each."""
+    state: Tensor
+    """float32 `[state_elements]`."""
+    logits: int = 1
+    """For how many of the last tokens logits are wanted: 0 in the middle of a prompt, 1 to sample, n for all."""
