@@ -1,0 +1,7 @@
+"""Errors that are the user's to act on. Their message says what is wrong, where, and what to do; no traceback is shown."""
+
+from __future__ import annotations
+
+
+class RametError(Exception):
+    """Base of every error whose message is meant for the person who uses Ramet."""
