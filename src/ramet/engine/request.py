@@ -1,0 +1,166 @@
+"""What callers hand to the engine and what they get back: requests, sampling settings, events, usage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from ramet.engine.grammar import Grammar
+from ramet.errors import RametError
+
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+
+Message = Mapping[str, Any]
+"""A chat message in OpenAI's form: role, content, tool_calls, ..."""
+
+Cause = Literal["evicted", "history_rewritten", "message_edited", "tools_changed", "new"]
+
+
+class RequestError(RametError):
+    """A request that cannot be run as it stands."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. `None` means: what the checkpoint's generation_config.json says, else the neutral value.
+
+    Applied in this order: penalties, logit_bias, (grammar), temperature, top_k, top_p, min_p.
+    """
+
+    temperature: float | None = None
+    """0 picks the likeliest token."""
+    top_p: float | None = None
+    top_k: int | None = None
+    """0 is off."""
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    """Divides (multiplies, where negative) the logit of every token in the prompt or the reply; 1 is off."""
+    frequency_penalty: float = 0.0
+    """Subtracted once for every time that the token is in the reply."""
+    presence_penalty: float | None = None
+    """Subtracted once for every token that is in the reply."""
+    seed: int | None = None
+    """The same seed gives the same tokens, whatever else is running. `None` draws one."""
+    max_tokens: int | None = None
+    """`None`: up to the end of the context. 0 runs the prompt and stops."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the reply; not part of its text."""
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    """Go on past the model's own end tokens (for benchmarks)."""
+    logprobs: int | None = None
+    """`None`: no log probabilities. k: that of the token and of the k likeliest, before penalties and temperature."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    n: int = 1
+    """How many replies: the prompt runs once and is forked."""
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """These settings, with `defaults` where a field is `None`."""
+        missing = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **missing)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt to be continued."""
+
+    tokens: Sequence[int]
+    boundaries: Sequence[int] = ()
+    """Ascending positions in `tokens` where a message ends; each becomes the end of a node."""
+    messages: Sequence[Message | None] = ()
+    """The message that ends at each boundary (the same length as `boundaries`), or empty."""
+    save_at: Sequence[int] = ()
+    """Positions where a later request is expected to leave this one: states are saved there."""
+    sampling: Sampling = Sampling()
+    grammar: Grammar | None = None
+    parse_reply: Callable[[str], Mapping[str, Any] | None] | None = None
+    """Text of a finished reply -> its message, kept with the reply's node. A message with `tool_calls` ends the reply
+    with reason "tool_calls" and pins its node. Runs on the engine's thread: must be quick."""
+    pin_seconds: float = 300.0
+    """How long the states of a reply that calls tools are kept from eviction."""
+    store: bool = False
+    """Have the reply's node durable on disk before its FinishEvent."""
+    label: str = ""
+    """A name for logs."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where a request left the tree, and why."""
+
+    position: int
+    """The first token that is not in the tree; for cause "evicted", the position from which it had to be run again."""
+    there: int | None
+    """The token in the tree at `position`, if any."""
+    there_text: str | None
+    came: int
+    """The request's token at `position`."""
+    came_text: str
+    cause: Cause
+    lost: int
+    """Tokens that the tree knew and that were computed again nevertheless (their states were gone)."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a request cost. The prompt's figures are the request's and the same for each of its n choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    computed: int
+    """Prompt tokens that were run for this request."""
+    reused: int
+    """Prompt tokens that were not run: prompt_tokens - computed."""
+    queue_seconds: float = 0.0
+    prompt_seconds: float = 0.0
+    """From admission to the first sampled token."""
+    reply_seconds: float = 0.0
+    divergence: Divergence | None = None
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One sampled token. Stop tokens (eos) give no TokenEvent."""
+
+    token: int
+    text_delta: str
+    """Text that is now certain: may be empty (half a character, or what could become a stop string)."""
+    choice: int = 0
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+    """(token, logprob), likeliest first."""
+
+
+@dataclass(frozen=True)
+class FinishEvent:
+    """The last event of a choice."""
+
+    reason: FinishReason
+    usage: Usage
+    text_delta: str = ""
+    """Text that was held back and is now certain. Add it to the TokenEvents' texts."""
+    choice: int = 0
+    node: str | None = None
+    """Id of the node that ends with this reply."""
+    message: Mapping[str, Any] | None = None
+    """What Request.parse_reply made of the text."""
+    stop: str | int | None = None
+    """The stop string, or the stop token, that ended the reply."""
+    error: str | None = None
+    """For reason "error": what went wrong, for people."""
+
+
+Event = TokenEvent | FinishEvent
+
+
+@dataclass
+class Completion:
+    """A whole reply, collected."""
+
+    choice: int
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    finish: FinishEvent | None = None
