@@ -1,0 +1,86 @@
+"""Reading a request body: JSON, then types, with errors that name the field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ramet.server.errors import ApiError, bad_request
+
+
+class Body(BaseModel):
+    """A request's top level: types are exact, and a field nobody knows is an error, as in the real APIs."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Part(BaseModel):
+    """A nested object: types are exact, fields nobody knows are ignored, as in the real APIs."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def parse_body(raw: bytes, model: type[B]) -> B:
+    """`raw` as a `model`. Raises `ApiError` (400) that says where the JSON breaks off or which field is wrong."""
+    try:
+        data = json.loads(raw)
+    except json.JSONDecodeError as error:
+        raise bad_request(
+            f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})", code="invalid_json"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise bad_request(f"the body is not UTF-8 text (byte {error.start})", code="invalid_json") from None
+    except RecursionError:
+        raise bad_request("the body is nested too deeply", code="invalid_json") from None
+    if not isinstance(data, dict):
+        raise bad_request(f"the body must be a JSON object, not {_kind(data)}", code="invalid_json")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _field_error(error, data) from None
+
+
+def _field_error(error: ValidationError, data: dict[str, Any]) -> ApiError:
+    """The one error worth telling: of a union's failures, the one that got furthest into the data."""
+    best: tuple[int, str, dict[str, Any]] | None = None
+    for detail in error.errors(include_url=False, include_context=False):
+        depth, path = _path(detail["loc"], data, missing=detail["type"] == "missing")
+        if best is None or depth > best[0]:
+            best = (depth, path, dict(detail))
+    assert best is not None  # a ValidationError has at least one
+    _, path, detail = best
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return bad_request(f"unknown field '{path}'", path, "unknown_parameter")
+    if kind == "missing":
+        return bad_request(f"'{path}' is required", path, "missing_required_parameter")
+    message = detail["msg"]
+    message = message.removeprefix("Value error, ")
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    return bad_request(f"invalid '{path}': {message}", path, code)
+
+
+def _path(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[int, str]:
+    """How many steps of `loc` lie in the data, and those steps as `a.b[0].c`; pydantic's names of union members drop out."""
+    path, depth, current = "", 0, data
+    for index, step in enumerate(loc):
+        last = index == len(loc) - 1
+        if isinstance(step, int) and isinstance(current, list) and step < len(current):
+            path, current = f"{path}[{step}]", current[step]
+        elif isinstance(step, str) and isinstance(current, dict) and (step in current or (missing and last)):
+            path, current = f"{path}.{step}" if path else step, current.get(step)
+        else:
+            continue
+        depth += 1
+    return depth, path or "body"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}[type(value)]
