@@ -1,0 +1,209 @@
+"""From a row of logits to a token: each row by itself, so that a reply does not depend on what runs beside it.
+
+Everything is float64 in numpy. The order is the one that the field agrees on: penalties, logit_bias, the grammar's mask,
+temperature, top-k, top-p, min-p, and a draw from what is left. Where logits are equal the lower token id comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramet.engine.request import RequestError, Sampling
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+NEUTRAL = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, presence_penalty=0.0)
+"""Settings that leave the model's own distribution as it is."""
+
+_NUCLEUS_GUESS = 512
+"""Tokens looked at first for top-p; only where they hold too little of the mass is the whole row sorted."""
+
+
+def checkpoint_defaults(path: str | Path) -> Sampling:
+    """The sampling that a checkpoint's generation_config.json asks for; neutral where it says nothing.
+
+    `do_sample: false` means temperature 0. Raises RequestError if the file is not a JSON object or has wrong values.
+    """
+    file = Path(path) / "generation_config.json"
+    if not file.exists():
+        return NEUTRAL
+    try:
+        config: Any = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RequestError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise RequestError(f"{file}: expected a JSON object, found {type(config).__name__}")
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty")
+    given = {name: config[name] for name in names if config.get(name) is not None}
+    if config.get("do_sample") is False:
+        given["temperature"] = 0.0
+    defaults = Sampling(**given).over(NEUTRAL)
+    try:
+        check(defaults, vocab_size=None)
+    except RequestError as error:
+        raise RequestError(f"{file}: {error}") from None
+    return defaults
+
+
+def check(sampling: Sampling, vocab_size: int | None) -> None:
+    """Raise RequestError naming the first setting that is out of its range. Open (`None`) settings pass."""
+
+    def number(name: str, low: float, high: float, *, open_low: bool = False) -> None:
+        value = getattr(sampling, name)
+        if value is None:
+            return
+        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not good or not (low < value if open_low else low <= value) or value > high:
+            least = f"above {low:g}" if open_low else f"at least {low:g}"
+            most = "" if high == math.inf else f" and at most {high:g}"
+            raise RequestError(f"{name} must be {least}{most}, not {value!r}")
+
+    number("temperature", 0, math.inf)
+    number("top_p", 0, 1, open_low=True)
+    number("top_k", 0, math.inf)
+    number("min_p", 0, 1)
+    number("repetition_penalty", 0, math.inf, open_low=True)
+    number("frequency_penalty", -math.inf, math.inf)
+    number("presence_penalty", -math.inf, math.inf)
+    number("max_tokens", 0, math.inf)
+    number("logprobs", 0, 100)
+    number("n", 1, math.inf)
+    if any(not stop for stop in sampling.stop):
+        raise RequestError("stop must not have an empty string: it would end every reply at once")
+    for name, ids in (("stop_token_ids", sampling.stop_token_ids), ("logit_bias", sampling.logit_bias)):
+        for token in ids:
+            if token < 0 or (vocab_size is not None and token >= vocab_size):
+                raise RequestError(
+                    f"{name} names token {token}; the model's vocabulary is 0 to {(vocab_size or 0) - 1}"
+                )
+    for token, bias in sampling.logit_bias.items():
+        if math.isnan(bias) or bias == math.inf:
+            raise RequestError(f"logit_bias of token {token} must be a finite number or -infinity, not {bias!r}")
+
+
+class Sampler:
+    """Draws the tokens of one reply: keeps its random numbers and what its penalties need."""
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], choice: int, known_tokens: int) -> None:
+        """`sampling` has no open settings. Tokens from `known_tokens` on (padding of the vocabulary) are never drawn."""
+        self._settings = sampling
+        self._known = known_tokens
+        seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
+        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(choice,))))
+        self._counts: dict[int, int] = {}
+        self._prompt = np.unique(np.asarray(prompt, np.int64)) if sampling.repetition_penalty != 1.0 else None
+        self._bias_ids = np.fromiter(sampling.logit_bias.keys(), np.int64)
+        self._bias = np.fromiter(sampling.logit_bias.values(), np.float64)
+
+    def draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> int:
+        """The next token from one row of logits `[vocab]`; `allowed` `[known_tokens]` is a grammar's mask.
+
+        Raises RequestError if the logits are not numbers or no token is left to draw.
+        """
+        settings = self._settings
+        scores = self._adjusted(logits[: self._known], allowed)
+        if settings.temperature == 0:
+            token = int(scores.argmax())
+            if not scores[token] > -math.inf:  # also where it is NaN
+                raise _nothing_to_draw(scores)
+        else:
+            ids, weights = candidates(scores, settings)
+            cumulative = np.cumsum(weights)
+            # One number per token, whatever the settings: replies of one seed stay comparable.
+            point = self._random.random() * cumulative[-1]
+            token = int(ids[min(int(np.searchsorted(cumulative, point, side="right")), len(ids) - 1)])
+        self._counts[token] = self._counts.get(token, 0) + 1
+        return token
+
+    def _adjusted(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> Floats:
+        """The row with penalties, bias and mask applied, float64 `[known_tokens]`."""
+        settings = self._settings
+        scores = logits.astype(np.float64)
+        reply = np.fromiter(self._counts.keys(), np.int64)
+        if self._prompt is not None:
+            seen = np.union1d(self._prompt, reply)
+            seen = seen[seen < self._known]
+            penalty = settings.repetition_penalty
+            scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+        if len(reply) and (settings.frequency_penalty or settings.presence_penalty):
+            counts = np.fromiter(self._counts.values(), np.float64)
+            scores[reply] -= settings.frequency_penalty * counts + (settings.presence_penalty or 0.0)
+        if len(self._bias_ids):
+            scores[self._bias_ids] += self._bias
+        if allowed is not None:
+            scores[~allowed] = -math.inf
+        return scores
+
+
+def candidates(scores: Floats, settings: Sampling) -> tuple[Ids, Floats]:
+    """Temperature, top-k, top-p and min-p: the tokens left and their weights (probabilities up to a common factor).
+
+    `scores` is float64 `[vocab]`; `settings` has no open fields and a temperature above 0. Top-p counts the mass of
+    what top-k left, min-p compares with the likeliest token. Raises RequestError if nothing is left or scores are NaN.
+    """
+    assert settings.temperature and settings.top_p is not None and settings.min_p is not None
+    scores = scores / settings.temperature
+    best = scores.max()
+    if not math.isfinite(best):
+        raise _nothing_to_draw(scores)
+    if settings.top_k and settings.top_k < len(scores):
+        ids = largest(scores, settings.top_k)
+        weights = np.exp(scores[ids] - best)
+        mass = float(weights.sum())
+    elif settings.top_p < 1.0:
+        mass = float(np.exp(scores - best).sum())
+        ids = largest(scores, min(_NUCLEUS_GUESS, len(scores)))
+        weights = np.exp(scores[ids] - best)
+        if weights.sum() < settings.top_p * mass:
+            ids = np.argsort(-scores, kind="stable")
+            weights = np.exp(scores[ids] - best)
+    else:
+        ids = np.arange(len(scores))
+        weights = np.exp(scores - best)
+        mass = 0.0
+    if settings.top_p < 1.0:
+        enough = int(np.searchsorted(np.cumsum(weights), settings.top_p * mass, side="left")) + 1
+        ids, weights = ids[:enough], weights[:enough]
+    if settings.min_p:
+        kept = weights >= settings.min_p  # the likeliest token's weight is 1
+        ids, weights = ids[kept], weights[kept]
+    return ids, weights
+
+
+def largest(scores: Floats, k: int) -> Ids:
+    """Ids of the k largest scores, largest first, lower ids first among equals. Fewer if others are -infinity."""
+    # The k-th largest of the maxima of disjoint blocks is at most the k-th largest score, so whatever is below it is
+    # out. That leaves a few tokens to sort, for two passes over the row instead of a partition of it.
+    block = 64
+    whole = len(scores) // block * block
+    maxima = scores[:whole].reshape(-1, block).max(1)
+    if len(maxima) > k:
+        floor = np.partition(maxima, len(maxima) - k)[len(maxima) - k]
+        ids = np.flatnonzero(scores >= floor) if floor > -math.inf else np.flatnonzero(scores > -math.inf)
+    else:
+        ids = np.flatnonzero(scores > -math.inf)
+    return ids[np.argsort(-scores[ids], kind="stable")[:k]]
+
+
+def log_probabilities(logits: NDArray[np.float32], token: int, k: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The model's own log probability of `token`, and of the k likeliest tokens: log_softmax of the raw row, float64."""
+    row = logits.astype(np.float64)
+    best = row.max()
+    offset = best + math.log(np.exp(row - best).sum())
+    top = largest(row, min(k, len(row))) if k else ()
+    return float(row[token] - offset), tuple((int(i), float(row[i] - offset)) for i in top)
+
+
+def _nothing_to_draw(scores: Floats) -> RequestError:
+    if np.isnan(scores).any():
+        return RequestError("the model gave logits that are not numbers (NaN): the checkpoint may be damaged")
+    return RequestError("no token is left to draw: the grammar, logit_bias and the vocabulary exclude each other")

@@ -1,0 +1,125 @@
+"""The grammar of tool calls as the Qwen3.5 family writes them, built from the tools of a request.
+
+    <tool_call>
+    <function=NAME>
+    <parameter=KEY>
+    VALUE
+    </parameter>
+    </function>
+    </tool_call>
+
+A parameter of type string is written as it is, every other as JSON. Parameters may come in any order, each at most once,
+the required ones always.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ramet.engine.grammar import FREE_TEXT, REASONING, Grammar, GrammarError, inline_schema
+
+_ANY_ORDER_LIMIT = 60
+"""A set of used parameters is a 64-bit number in the grammar; functions with more take them in declared order."""
+
+
+def tool_calls(
+    tools: Sequence[Mapping[str, Any]],
+    *,
+    choice: str = "auto",
+    parallel: bool = True,
+    after_reasoning: bool = False,
+) -> Grammar:
+    """A grammar for a reply that may or must call `tools` (OpenAI's form, with or without the "function" envelope).
+
+    `choice`: "auto" (text, then perhaps calls), "required" (at least one call and nothing else), or the name of the
+    tool to call. `parallel`: several calls may follow each other. `after_reasoning`: the prompt has opened a reasoning.
+    Raises GrammarError naming the tool, and the part of its schema, that cannot be enforced.
+    """
+    functions = [_function(tool) for tool in tools]
+    names = [name for name, _ in functions]
+    if choice not in ("auto", "required"):
+        functions = [(name, schema) for name, schema in functions if name == choice]
+        if not functions:
+            raise GrammarError(f"tool_choice names {choice!r}; the tools are: {', '.join(names) or 'none'}")
+    if not functions:
+        raise GrammarError("tool_choice asks for a call, and there are no tools")
+    rules = [f"call: <tool_call> ({' | '.join(f'f{i}' for i in range(len(functions)))}) </tool_call>\n"]
+    rules += [_call(f"f{i}", name, schema) for i, (name, schema) in enumerate(functions)]
+    calls = r'call ("\n" call)*' if parallel else "call"
+    answer = f"{FREE_TEXT} ({calls})?" if choice == "auto" else calls
+    head = f"start: reasoning answer\n{REASONING}" if after_reasoning else "start: answer\n"
+    return Grammar.lark(f"{head}answer: {answer}\n{''.join(rules)}")
+
+
+def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    function = tool.get("function", tool)
+    name = function.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[^\s<>=]+", name):
+        raise GrammarError(f"a tool's name must be a word without <, > and =, not {name!r}")
+    schema = function.get("parameters") or function.get("input_schema") or {}
+    if not isinstance(schema, Mapping):
+        raise GrammarError(f"tool {name!r}: parameters must be a JSON schema, not {type(schema).__name__}")
+    return name, schema
+
+
+def _call(rule: str, name: str, schema: Mapping[str, Any]) -> str:
+    """The rules of one function's call: `rule` and what it needs."""
+    properties = schema.get("properties") or {}
+    required = schema.get("required") or []
+    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    what = f"tool {name!r}: its schema"
+    unknown = [key for key in required if key not in properties]
+    if unknown:
+        raise GrammarError(f"{what} requires {unknown[0]!r}, which is not among its properties")
+    head = _quoted(f"\n<function={name}>\n")
+    tail = _quoted("</function>\n")
+    if not properties:
+        if "properties" in schema or schema.get("additionalProperties") is False:
+            return f"{rule}: {head} {tail}\n"
+        return f"{rule}: {head} {rule}_any* {tail}\n" + _value(
+            f"{rule}_any", r"/<parameter=[^\s<>]+>\n/", {"type": "string"}, {}, what
+        )
+    values = []
+    for index, (key, part) in enumerate(properties.items()):
+        if not re.fullmatch(r"[^\s<>]+", key):
+            raise GrammarError(f"{what}: a parameter's name must be a word without < and >, not {key!r}")
+        opening = _quoted(f"<parameter={key}>\n")
+        values.append(_value(f"{rule}_{index}", opening, part, definitions, f"{what}, parameter {key!r}"))
+    if len(properties) > _ANY_ORDER_LIMIT:
+        optional = [f"{rule}_{i}" + ("" if key in required else "?") for i, key in enumerate(properties)]
+        return f"{rule}: {head} {' '.join(optional)} {tail}\n{''.join(values)}"
+    needed = [f"bit_set({i})" for i, key in enumerate(properties) if key in required]
+    complete = "true"
+    for condition in needed:
+        complete = condition if complete == "true" else f"and({condition}, {complete})"
+    lines = [f'{rule}_set::_: "" %if {complete}']
+    lines += [f"    | {rule}_{i} {rule}_set::set_bit({i}) %if bit_clear({i})" for i in range(len(properties))]
+    return f"{rule}: {head} {rule}_set::0x0 {tail}\n" + "\n".join(lines) + "\n" + "".join(values)
+
+
+def _value(rule: str, opening: str, schema: Any, definitions: Mapping[str, Any], what: str) -> str:
+    """The rules of one parameter, its markers included."""
+    closing = _quoted("\n</parameter>\n")
+    if isinstance(schema, Mapping) and _is_text(schema):
+        words = [schema["const"]] if "const" in schema else schema.get("enum")
+        if words:
+            return f"{rule}: {opening} ({' | '.join(_quoted(word) for word in words)}) {closing}\n"
+        # As little as possible: the first closing marker ends the value.
+        return f"{rule}: {opening} {rule}_text\n{rule}_text[suffix={closing}]: {FREE_TEXT}\n"
+    body = inline_schema({**definitions, **schema} if isinstance(schema, Mapping) else schema, what)
+    return f"{rule}: {opening} {rule}_json {closing}\n{rule}_json: {body}\n"
+
+
+def _is_text(schema: Mapping[str, Any]) -> bool:
+    """Whether a value of this schema is always a string, and so written without quotes."""
+    if schema.get("type") == "string":
+        return True
+    words = [schema["const"]] if "const" in schema else schema.get("enum")
+    return "type" not in schema and bool(words) and all(isinstance(word, str) for word in words or ())
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
