@@ -1,0 +1,215 @@
+"""The mathematics of every op in torch: differentiable, over `[batch, length, ...]`.
+
+Training runs on these, and the tests hold the compiled ops against them. A row of a batch may hold several documents one
+after the other; `segments`, int64 `[batch, length]`, names the document of each token. Where it changes, recurrent states
+start from zero, convolutions see no earlier input, and attention is blocked. `segments=None` means one document per row.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 64
+"""Tokens per chunk of `delta_rule_chunked`."""
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, zero_centred: bool) -> Tensor:
+    """`x / rms(x) * weight` over the last dimension, in float32; the factor is `1 + weight` if `zero_centred`."""
+    scale = weight.float() + 1.0 if zero_centred else weight.float()
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * scale).to(x.dtype)
+
+
+def gated_rms_norm(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`weight * x / rms(x) * silu(z)` over the last dimension, in float32. `x` and `z` have the same shape."""
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (normed * weight.float() * F.silu(z.float())).to(x.dtype)
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """`silu(gate) * up` for the two halves of the last dimension."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def causal_conv(x: Tensor, weight: Tensor, segments: Tensor | None = None) -> Tensor:
+    """Depthwise causal convolution, then silu.
+
+    `x` is `[B, L, C]`; `weight` is `[C, K]`, its last column meeting the current token. Inputs before a document are zero.
+    """
+    kernel = weight.shape[1]
+    out = x * weight[:, -1]
+    for back in range(1, min(kernel, x.shape[1])):
+        earlier = x[:, :-back]
+        if segments is not None:
+            same = segments[:, back:] == segments[:, :-back]
+            earlier = earlier * same.unsqueeze(-1).to(x.dtype)
+        out = out + F.pad(earlier * weight[:, -1 - back], (0, 0, back, 0))
+    return F.silu(out)
+
+
+def delta_gates(a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The delta rule's log-decay `-exp(A_log) * softplus(a + dt_bias)` and step size `sigmoid(b)`, both float32 `[B, L, v_heads]`."""
+    return -a_log.float().exp() * F.softplus(a.float() + dt_bias.float()), b.float().sigmoid()
+
+
+def _unit(x: Tensor) -> Tensor:
+    wide = x.float()
+    return wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + 1e-6)
+
+
+def delta_rule_recurrent(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, segments: Tensor | None = None
+) -> Tensor:
+    """The gated delta rule, token by token, in float32. For each head, with unit `q` and `k`:
+
+        S = exp(log_decay) * S;    S = S + k (beta * (v - S^T k))^T;    o = S^T q / sqrt(k_dim)
+
+    `q`, `k`: `[B, L, k_heads, k_dim]`; `v`: `[B, L, v_heads, v_dim]`; `log_decay`, `beta`: `[B, L, v_heads]`. Each key head
+    serves `v_heads / k_heads` consecutive value heads. Returns `[B, L, v_heads, v_dim]` in the dtype of `v`.
+    """
+    repeats = v.shape[2] // k.shape[2]
+    q, k = (_unit(x).repeat_interleave(repeats, dim=2) for x in (q, k))
+    q = q * q.shape[-1] ** -0.5
+    decay, value = log_decay.exp(), v.float()
+    state = value.new_zeros(v.shape[0], v.shape[2], k.shape[-1], v.shape[-1])
+    outputs = []
+    for t in range(v.shape[1]):
+        keep = decay[:, t]
+        if segments is not None and t > 0:
+            keep = keep * (segments[:, t] == segments[:, t - 1]).unsqueeze(-1)
+        state = state * keep[..., None, None]
+        k_t = k[:, t].unsqueeze(-1)
+        step = beta[:, t].unsqueeze(-1) * (value[:, t] - (state * k_t).sum(-2))
+        state = state + k_t * step.unsqueeze(-2)
+        outputs.append((state * q[:, t].unsqueeze(-1)).sum(-2))
+    return torch.stack(outputs, dim=1).to(v.dtype)
+
+
+def delta_rule_chunked(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, segments: Tensor | None = None
+) -> Tensor:
+    """The same as `delta_rule_recurrent`, as a few large matrix products per chunk of 64 tokens.
+
+    Inside a chunk the steps depend on one another through a unit lower triangular system, which is solved at once for all
+    chunks; from chunk to chunk the state moves by an affine map, `S' = M S + C`, one product per chunk. Where a document
+    begins, the decay between tokens on either side is exactly zero, and sums of log-decays within a document are untouched.
+    """
+    batch, length, v_heads, v_dim = v.shape
+    k_dim, dtype = k.shape[-1], v.dtype
+    repeats = v_heads // k.shape[2]
+    chunks = -(-length // CHUNK)
+    pad = chunks * CHUNK - length
+
+    def chunked(x: Tensor) -> Tensor:
+        """`[B, L, heads, ...]` -> `[chunks, B, heads, CHUNK, ...]`."""
+        x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, pad))
+        return x.unflatten(1, (chunks, CHUNK)).movedim((1, 3), (0, 2))
+
+    q = chunked((_unit(q) * k_dim**-0.5).repeat_interleave(repeats, dim=2))
+    k = chunked(_unit(k).repeat_interleave(repeats, dim=2))
+    v, beta = chunked(v.float()), chunked(beta.float()).unsqueeze(-1)
+    total = chunked(log_decay.float()).cumsum(
+        -1
+    )  # log of the decay from the chunk's beginning to each token, inclusive
+
+    causal = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=v.device).tril()
+    if segments is None:
+        pairs = causal
+        reads, writes, carries = total.exp(), (total[..., -1:] - total).exp(), total[..., -1].exp()
+    else:
+        # Documents as consecutive numbers: an id may come again later in the row for another document.
+        document = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
+        document = F.pad(document.unsqueeze(1), (0, pad), mode="replicate").unflatten(2, (chunks, CHUNK)).movedim(2, 0)
+        before = torch.cat(
+            [document[:1, ..., :1], document[:-1, ..., -1:]]
+        )  # the document of the chunk's incoming state
+        last = document[..., -1:]
+        pairs = causal & (document.unsqueeze(-1) == document.unsqueeze(-2))
+        reads = total.exp() * (document == before)
+        writes = (total[..., -1:] - total).exp() * (document == last)
+        carries = total[..., -1].exp() * (before == last).squeeze(-1)
+
+    decay = (total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(~pairs, -torch.inf).exp()
+    beta_k = beta * k
+    system = (beta_k @ k.mT) * decay
+    right = torch.cat([beta * v, beta_k * reads.unsqueeze(-1)], dim=-1)
+    solved = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
+    values, erases = solved.split([v_dim, k_dim], dim=-1)  # what the chunk writes, less `erases @ S` already there
+
+    write_k = (k * writes.unsqueeze(-1)).mT
+    eye = torch.eye(k_dim, device=v.device)
+    maps = (carries[..., None, None] * eye - write_k @ erases).flatten(1, 2)
+    adds = (write_k @ values).flatten(1, 2)
+    states = [torch.zeros_like(adds[0])]
+    for n in range(chunks - 1):
+        states.append(torch.baddbmm(adds[n], maps[n], states[-1]))
+    state = torch.stack(states).unflatten(1, (batch, v_heads))
+
+    attend = (q @ k.mT) * decay
+    out = (q * reads.unsqueeze(-1) - attend @ erases) @ state + attend @ values
+    return out.movedim((0, 2), (1, 3)).flatten(1, 2)[:, :length].to(dtype)
+
+
+def rope_frequencies(theta: float, rotary_dim: int) -> Tensor:
+    """Inverse frequencies `theta ** (-2i / rotary_dim)`, float32 `[rotary_dim / 2]`."""
+    return 1.0 / theta ** (torch.arange(0, rotary_dim, 2, dtype=torch.float32) / rotary_dim)
+
+
+def rope(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Rotate the first `2 * len(frequencies)` of the last dimension, in half-split pairs; the rest passes.
+
+    `x` is `[B, L, heads, head_dim]`; `positions` is int64 `[B, L]`.
+    """
+    angles = (positions.unsqueeze(-1).float() * frequencies).unsqueeze(-2)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    half = frequencies.numel()
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
+def attention_mask(segments: Tensor | None) -> Tensor | None:
+    """Which key each query sees: bool `[B, 1, L, L]`, causal and within the document; None where causal alone says it."""
+    if segments is None:
+        return None
+    document = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
+    return (document.unsqueeze(-1) == document.unsqueeze(-2)).tril().unsqueeze(1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Softmax attention. `q`: `[B, L, heads, D]`; `k`, `v`: `[B, L, kv_heads, D]`; `mask` from `attention_mask`.
+
+    Each key head serves `heads / kv_heads` consecutive query heads. Returns `[B, L, heads, D]`.
+    """
+    repeats = q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q, k.repeat_interleave(repeats, 2), v.repeat_interleave(repeats, 2)))
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scale).transpose(1, 2)
+
+
+def route(router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Softmax over the experts, the `top_k` best (the lowest index first on ties), weights summing to one.
+
+    Returns weights, float32, and expert indices, int64, both `[..., top_k]`.
+    """
+    probabilities = router_logits.float().softmax(-1)
+    best, indices = probabilities.sort(dim=-1, descending=True, stable=True)
+    best, indices = best[..., :top_k], indices[..., :top_k]
+    return best / best.sum(-1, keepdim=True), indices
+
+
+def experts(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
+    """Each token through its experts' SwiGLU, summed by weight.
+
+    `x`: `[..., H]`; `gate_up`: `[E, 2I, H]`; `down`: `[E, H, I]`; `weights`, `indices`: `[..., top_k]`. Returns `[..., H]`.
+    """
+    rows = x.flatten(0, -2)
+    weights, indices = weights.flatten(0, -2).to(x.dtype), indices.flatten(0, -2)
+    out = torch.zeros_like(rows)
+    for expert in indices.unique().tolist():
+        token, place = (indices == expert).nonzero(as_tuple=True)
+        hidden = F.linear(swiglu(F.linear(rows[token], gate_up[expert])), down[expert])
+        out = out.index_add(0, token, hidden * weights[token, place].unsqueeze(-1))
+    return out.view_as(x)
