@@ -1,8 +1,9 @@
 """The mathematics of every op in torch: differentiable, over `[batch, length, ...]`.
 
-Training runs on these, and the tests hold the compiled ops against them. A row of a batch may hold several documents one
-after the other; `segments`, int64 `[batch, length]`, names the document of each token. Where it changes, recurrent states
-start from zero, convolutions see no earlier input, and attention is blocked. `segments=None` means one document per row.
+Training runs on these, and the tests hold the compiled ops against them. A row of a batch may hold several documents
+one after the other; `segments`, int64 `[batch, length]`, names the document of each token. Where it changes, recurrent
+states start from zero, convolutions see no earlier input, and attention is blocked. `segments=None` means one document
+per row.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def causal_conv(x: Tensor, weight: Tensor, segments: Tensor | None = None) -> Tensor:
     """Depthwise causal convolution, then silu.
 
-    `x` is `[B, L, C]`; `weight` is `[C, K]`, its last column meeting the current token. Inputs before a document are zero.
+    `x` is `[B, L, C]`; `weight` is `[C, K]`, its last column meeting the current token. Inputs before a document are 0.
     """
     kernel = weight.shape[1]
     out = x * weight[:, -1]
@@ -52,7 +53,10 @@ def causal_conv(x: Tensor, weight: Tensor, segments: Tensor | None = None) -> Te
 
 
 def delta_gates(a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The delta rule's log-decay `-exp(A_log) * softplus(a + dt_bias)` and step size `sigmoid(b)`, both float32 `[B, L, v_heads]`."""
+    """The delta rule's log-decay `-exp(A_log) * softplus(a + dt_bias)` and step size `sigmoid(b)`.
+
+    All `[B, L, v_heads]`, but `a_log` and `dt_bias` `[v_heads]`; the results are float32.
+    """
     return -a_log.float().exp() * F.softplus(a.float() + dt_bias.float()), b.float().sigmoid()
 
 
@@ -68,8 +72,8 @@ def delta_rule_recurrent(
 
         S = exp(log_decay) * S;    S = S + k (beta * (v - S^T k))^T;    o = S^T q / sqrt(k_dim)
 
-    `q`, `k`: `[B, L, k_heads, k_dim]`; `v`: `[B, L, v_heads, v_dim]`; `log_decay`, `beta`: `[B, L, v_heads]`. Each key head
-    serves `v_heads / k_heads` consecutive value heads. Returns `[B, L, v_heads, v_dim]` in the dtype of `v`.
+    `q`, `k`: `[B, L, k_heads, k_dim]`; `v`: `[B, L, v_heads, v_dim]`; `log_decay`, `beta`: `[B, L, v_heads]`. Each key
+    head serves `v_heads / k_heads` consecutive value heads. Returns `[B, L, v_heads, v_dim]` in the dtype of `v`.
     """
     repeats = v.shape[2] // k.shape[2]
     q, k = (_unit(x).repeat_interleave(repeats, dim=2) for x in (q, k))
@@ -94,9 +98,10 @@ def delta_rule_chunked(
 ) -> Tensor:
     """The same as `delta_rule_recurrent`, as a few large matrix products per chunk of 64 tokens.
 
-    Inside a chunk the steps depend on one another through a unit lower triangular system, which is solved at once for all
-    chunks; from chunk to chunk the state moves by an affine map, `S' = M S + C`, one product per chunk. Where a document
-    begins, the decay between tokens on either side is exactly zero, and sums of log-decays within a document are untouched.
+    Inside a chunk the steps depend on one another through a unit lower triangular system, which is solved at once for
+    all chunks; from chunk to chunk the state moves by an affine map, `S' = M S + C`, one product per chunk. Where a
+    document begins, the decay between tokens on either side is exactly zero, and sums of log-decays within a document
+    are untouched.
     """
     batch, length, v_heads, v_dim = v.shape
     k_dim, dtype = k.shape[-1], v.dtype
@@ -107,7 +112,7 @@ def delta_rule_chunked(
     def chunked(x: Tensor) -> Tensor:
         """`[B, L, heads, ...]` -> `[chunks, B, heads, CHUNK, ...]`."""
         x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, pad))
-        return x.unflatten(1, (chunks, CHUNK)).movedim((1, 3), (0, 2))
+        return x.reshape(batch, chunks, CHUNK, *x.shape[2:]).movedim((1, 3), (0, 2))
 
     q = chunked((_unit(q) * k_dim**-0.5).repeat_interleave(repeats, dim=2))
     k = chunked(_unit(k).repeat_interleave(repeats, dim=2))
@@ -123,7 +128,9 @@ def delta_rule_chunked(
     else:
         # Documents as consecutive numbers: an id may come again later in the row for another document.
         document = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
-        document = F.pad(document.unsqueeze(1), (0, pad), mode="replicate").unflatten(2, (chunks, CHUNK)).movedim(2, 0)
+        document = (
+            F.pad(document.unsqueeze(1), (0, pad), mode="replicate").reshape(batch, 1, chunks, CHUNK).movedim(2, 0)
+        )
         before = torch.cat(
             [document[:1, ..., :1], document[:-1, ..., -1:]]
         )  # the document of the chunk's incoming state
@@ -147,32 +154,32 @@ def delta_rule_chunked(
     states = [torch.zeros_like(adds[0])]
     for n in range(chunks - 1):
         states.append(torch.baddbmm(adds[n], maps[n], states[-1]))
-    state = torch.stack(states).unflatten(1, (batch, v_heads))
+    state = torch.stack(states).reshape(chunks, batch, v_heads, k_dim, v_dim)
 
     attend = (q @ k.mT) * decay
-    out = (q * reads.unsqueeze(-1) - attend @ erases) @ state + attend @ values
+    out: Tensor = (q * reads.unsqueeze(-1) - attend @ erases) @ state + attend @ values
     return out.movedim((0, 2), (1, 3)).flatten(1, 2)[:, :length].to(dtype)
 
 
-def rope_frequencies(theta: float, rotary_dim: int) -> Tensor:
-    """Inverse frequencies `theta ** (-2i / rotary_dim)`, float32 `[rotary_dim / 2]`."""
-    return 1.0 / theta ** (torch.arange(0, rotary_dim, 2, dtype=torch.float32) / rotary_dim)
+def rope_table(positions: Tensor, inv_freq: Tensor) -> Tensor:
+    """Cosines and sines of `positions * inv_freq`: int64 `[B, L]`, float32 `[R / 2]` -> `[B, L, R]` (cos | sin)."""
+    angles = positions.unsqueeze(-1).float() * inv_freq
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rope(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
-    """Rotate the first `2 * len(frequencies)` of the last dimension, in half-split pairs; the rest passes.
+def rope(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate the first R of the last dimension, column i with column i + R / 2; the rest passes.
 
-    `x` is `[B, L, heads, head_dim]`; `positions` is int64 `[B, L]`.
+    `x` is `[B, L, heads, D]`; `table` is `[B, L, R]` from `rope_table`.
     """
-    angles = (positions.unsqueeze(-1).float() * frequencies).unsqueeze(-2)
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    half = frequencies.numel()
+    cos, sin = table.to(x.dtype).unsqueeze(-2).chunk(2, dim=-1)
+    half = cos.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
 
 
 def attention_mask(segments: Tensor | None) -> Tensor | None:
-    """Which key each query sees: bool `[B, 1, L, L]`, causal and within the document; None where causal alone says it."""
+    """Which key each query sees: bool `[B, 1, L, L]`, causal and within the document; None if causal is all it is."""
     if segments is None:
         return None
     document = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
@@ -190,26 +197,25 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 
 
 def route(router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Softmax over the experts, the `top_k` best (the lowest index first on ties), weights summing to one.
+    """The `top_k` experts of largest logits (of equal ones the lowest index) and their weights, `[..., top_k]` each.
 
-    Returns weights, float32, and expert indices, int64, both `[..., top_k]`.
+    The weights, float32, are the softmax over all experts divided by its sum over the chosen ones.
     """
-    probabilities = router_logits.float().softmax(-1)
-    best, indices = probabilities.sort(dim=-1, descending=True, stable=True)
-    best, indices = best[..., :top_k], indices[..., :top_k]
-    return best / best.sum(-1, keepdim=True), indices
+    best, chosen = router_logits.float().sort(dim=-1, descending=True, stable=True)
+    return chosen[..., :top_k], best[..., :top_k].softmax(-1)
 
 
-def experts(x: Tensor, gate_up: Tensor, down: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
+def experts(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     """Each token through its experts' SwiGLU, summed by weight.
 
-    `x`: `[..., H]`; `gate_up`: `[E, 2I, H]`; `down`: `[E, H, I]`; `weights`, `indices`: `[..., top_k]`. Returns `[..., H]`.
+    `x`: `[..., H]`; `gate_up`: `[E, 2I, H]`; `down`: `[E, H, I]`; `chosen`, `weights`: `[..., top_k]` from `route`.
+    Returns `[..., H]`.
     """
     rows = x.flatten(0, -2)
-    weights, indices = weights.flatten(0, -2).to(x.dtype), indices.flatten(0, -2)
+    weights, chosen = weights.flatten(0, -2).to(x.dtype), chosen.flatten(0, -2)
     out = torch.zeros_like(rows)
-    for expert in indices.unique().tolist():
-        token, place = (indices == expert).nonzero(as_tuple=True)
+    for expert in torch.unique(chosen).tolist():
+        token, place = (chosen == expert).nonzero(as_tuple=True)
         hidden = F.linear(swiglu(F.linear(rows[token], gate_up[expert])), down[expert])
         out = out.index_add(0, token, hidden * weights[token, place].unsqueeze(-1))
     return out.view_as(x)

@@ -22,7 +22,9 @@ class Model(Protocol):
     def forward(self, spans: Sequence[Span]) -> Tensor:
         """Run every span one step on, writing their rows and states.
 
-        Returns logits, float32 `[sum(span.logits), vocab_size]`, in the order of the spans and their tokens. The bits of
-        a span's logits do not depend on the other spans, nor on how its session's tokens were cut into spans.
+        Returns logits, float32 `[sum(span.logits), vocab_size]`, in the order of the spans and their tokens. The bits
+        of a span's logits do not depend on the other spans, nor on how its session's tokens were cut into spans.
+
+        Raises `ContextLengthError` if a span goes past `context_length`, `ValueError` for an empty span.
         """
         ...

@@ -98,7 +98,8 @@ class Span:
     """Tokens run in one step for one session.
 
     `pages` are the session's pages from position 0 on, enough to hold `position + len(tokens)` tokens; the model writes
-    the new tokens' rows into them. `state` is read as the state at `position` and overwritten with the state at the end.
+    the new tokens' rows into them. `state` is read as the state at `position` and overwritten with the state at the
+    end.
     """
 
     tokens: Tensor

@@ -1,0 +1,54 @@
+"""Reading a JSON object field by field, with errors that name the file and the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ramet.models.errors import CheckpointError
+
+
+class Fields:
+    """The fields of one JSON object; `source` says where it is, for errors, which are CheckpointErrors."""
+
+    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+        self.values = values
+        self.source = source
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field as it is."""
+        return self.values.get(name, default)
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A positive integer; missing is an error unless there is a default."""
+        value = self.values.get(name, default)
+        if value is None:
+            raise CheckpointError(f"{self.source}: {name} is missing")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(f"{self.source}: {name} must be a positive integer, not {value!r}")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A positive number; missing is an error unless there is a default."""
+        value = self.values.get(name, default)
+        if value is None:
+            raise CheckpointError(f"{self.source}: {name} is missing")
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            raise CheckpointError(f"{self.source}: {name} must be a positive number, not {value!r}")
+        return float(value)
+
+    def object(self, name: str) -> Fields:
+        """An object inside this one."""
+        value = self.values.get(name)
+        if not isinstance(value, Mapping):
+            raise CheckpointError(f"{self.source}: {name} must be an object, not {value!r}")
+        return Fields(value, f"{self.source}: {name}")
+
+    def must_be(self, name: str, value: Any) -> None:
+        """A field that, if it is there, has the one value that is supported."""
+        if (found := self.values.get(name, value)) != value:
+            raise self.unsupported(name, f"{found!r}; only {value!r} is supported")
+
+    def unsupported(self, name: str, why: str) -> CheckpointError:
+        """The error for a field whose value asks for what is not computed here."""
+        return CheckpointError(f"{self.source}: {name}: {why}")

@@ -1,0 +1,205 @@
+"""One run of a model over tokens. A family's layers are written once, against `Run`; there are two kinds of run.
+
+`TrainingRun` is differentiable, over `[batch, length, features]` with packed documents, on the reference ops.
+`ServingRun` is over the rows `[T, features]` of a step's spans, on the compiled ops, and moves the sessions' states on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ramet import kernels
+from ramet.kernels import reference
+from ramet.models.layers import ConvWeight
+from ramet.models.states import Span, StateLayout
+
+
+@dataclass(frozen=True)
+class DeltaHeads:
+    """The heads of a delta-rule layer; each key head serves `values / keys` consecutive value heads."""
+
+    keys: int
+    values: int
+    key_dim: int
+    value_dim: int
+
+
+@dataclass(frozen=True)
+class AttentionHeads:
+    """The heads of an attention layer; each key-value head serves `queries / key_values` consecutive query heads."""
+
+    queries: int
+    key_values: int
+    dim: int
+
+
+class Run(Protocol):
+    """The ops of a run; `...` is `[batch, length]` in training and `[T]` in serving. Norms are in float32.
+
+    `conv_state`, `delta_state`, `keys` and `values` are the names of states in the model's `StateLayout`.
+    """
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """`x / rms(x) * (1 + weight)`."""
+        ...
+
+    def gated_rms_norm(self, x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """`x / rms(x) * weight * silu(z)` in groups of `len(weight)` columns."""
+        ...
+
+    def norm_rope(self, x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
+        """`rms_norm` of the first D = `len(weight)` columns of each head, then the rotation: `[..., heads * D]`."""
+        ...
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        """`silu(gate) * up` of `[gate | up]`."""
+        ...
+
+    def sigmoid_gate(self, x: Tensor, gate: Tensor, heads: int) -> Tensor:
+        """`x * sigmoid(gate)`, the gate being the last columns of each head of `gate`."""
+        ...
+
+    def add_gated(self, base: Tensor, x: Tensor, gate: Tensor) -> Tensor:
+        """`base + sigmoid(gate) * x`, `gate` `[..., 1]`."""
+        ...
+
+    def causal_conv(self, x: Tensor, weight: ConvWeight, conv_state: str) -> Tensor:
+        """Depthwise causal convolution over the session, then silu."""
+        ...
+
+    def delta_rule(
+        self, qkv: Tensor, a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor, heads: DeltaHeads, delta_state: str
+    ) -> Tensor:
+        """The gated delta rule over `[queries | keys | values]`: `[..., values * value_dim]`."""
+        ...
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, keys: str, values: str) -> Tensor:
+        """Causal softmax attention over the session, scaled by `dim ** -0.5`: `[..., queries * dim]`."""
+        ...
+
+    def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        """The experts of each token and their weights, `[..., top_k]` each."""
+        ...
+
+
+class TrainingRun:
+    """Differentiable, over packed rows: `segments` and `positions`, int64 `[batch, length]`."""
+
+    def __init__(self, segments: Tensor | None, positions: Tensor, inv_freq: Tensor) -> None:
+        self.segments = segments
+        self.mask = reference.attention_mask(segments)
+        self.table = reference.rope_table(positions, inv_freq.to(positions.device))
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return reference.rms_norm(x, weight, eps, zero_centred=True)
+
+    def gated_rms_norm(self, x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
+        heads = x.shape[-1] // weight.numel()
+        return reference.gated_rms_norm(_by_head(x, heads), _by_head(z, heads), weight, eps).flatten(-2)
+
+    def norm_rope(self, x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
+        x = _by_head(x, heads)[..., : weight.numel()]
+        return reference.rope(reference.rms_norm(x, weight, eps, zero_centred=True), self.table).flatten(-2)
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        return reference.swiglu(gate_up)
+
+    def sigmoid_gate(self, x: Tensor, gate: Tensor, heads: int) -> Tensor:
+        x = _by_head(x, heads)
+        gate = _by_head(gate, heads)[..., -x.shape[-1] :]
+        return (x * gate.sigmoid()).flatten(-2)
+
+    def add_gated(self, base: Tensor, x: Tensor, gate: Tensor) -> Tensor:
+        return base + gate.sigmoid() * x
+
+    def causal_conv(self, x: Tensor, weight: ConvWeight, conv_state: str) -> Tensor:
+        assert weight.weight is not None
+        return reference.causal_conv(x, weight.weight.squeeze(1), self.segments)
+
+    def delta_rule(
+        self, qkv: Tensor, a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor, heads: DeltaHeads, delta_state: str
+    ) -> Tensor:
+        width = heads.keys * heads.key_dim
+        q, k = _by_head(qkv[..., :width], heads.keys), _by_head(qkv[..., width : 2 * width], heads.keys)
+        v = _by_head(qkv[..., 2 * width :], heads.values)
+        log_decay, beta = reference.delta_gates(a, b, a_log, dt_bias)
+        return reference.delta_rule_chunked(q, k, v, log_decay, beta, self.segments).flatten(-2)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, keys: str, values: str) -> Tensor:
+        q, k, v = _by_head(q, heads.queries), _by_head(k, heads.key_values), _by_head(v, heads.key_values)
+        return reference.attention(q, k, v, self.mask, heads.dim**-0.5).flatten(-2)
+
+    def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        return reference.route(router_logits, top_k)
+
+
+class ServingRun:
+    """Over the spans of one step, on the compiled ops; reads and writes the spans' pages and states."""
+
+    def __init__(self, spans: Sequence[Span], layout: StateLayout, inv_freq: Tensor) -> None:
+        self.layout = layout
+        self.spans = kernels.Spans(
+            [span.tokens.numel() for span in spans],
+            [span.position for span in spans],
+            pages=[span.pages for span in spans] if layout.rows else (),
+            states=[span.state for span in spans] if layout.fixed else (),
+        )
+        self.table = kernels.rope_table(self.spans.position_ids(), inv_freq)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return kernels.rms_norm(x, weight, eps, zero_centred=True)
+
+    def gated_rms_norm(self, x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return kernels.gated_rms_norm(x, z, weight, eps)
+
+    def norm_rope(self, x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
+        return kernels.norm_rope(x, weight, eps, self.table, heads=heads, zero_centred=True)
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        return kernels.swiglu(gate_up)
+
+    def sigmoid_gate(self, x: Tensor, gate: Tensor, heads: int) -> Tensor:
+        return kernels.sigmoid_gate(x, gate, heads=heads)
+
+    def add_gated(self, base: Tensor, x: Tensor, gate: Tensor) -> Tensor:
+        return kernels.add_gated(base, x, gate)
+
+    def causal_conv(self, x: Tensor, weight: ConvWeight, conv_state: str) -> Tensor:
+        assert weight.taps is not None
+        return kernels.causal_conv(x, weight.taps, self.spans, self.layout.fixed_offsets[conv_state])
+
+    def delta_rule(
+        self, qkv: Tensor, a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor, heads: DeltaHeads, delta_state: str
+    ) -> Tensor:
+        offset = self.layout.fixed_offsets[delta_state]
+        return kernels.delta_rule(
+            qkv, a, b, a_log, dt_bias, self.spans, offset,
+            k_heads=heads.keys, v_heads=heads.values, k_dim=heads.key_dim, v_dim=heads.value_dim,
+        )  # fmt: skip
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: AttentionHeads, keys: str, values: str) -> Tensor:
+        return kernels.attention(
+            q, k, v, self.spans, self.layout.row_offsets[keys], self.layout.row_offsets[values],
+            heads=heads.queries, kv_heads=heads.key_values, head_dim=heads.dim, scale=heads.dim**-0.5,
+        )  # fmt: skip
+
+    def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        return kernels.route(router_logits, top_k)
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def last_rows(spans: Sequence[Span]) -> Tensor:
+    """Which rows of a step want logits, int64: the last `span.logits` of each span."""
+    wanted, end = [], 0
+    for span in spans:
+        end += span.tokens.numel()
+        wanted.append(torch.arange(end - span.logits, end))
+    return torch.cat(wanted)
