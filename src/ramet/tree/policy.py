@@ -1,0 +1,40 @@
+"""Which saved state is worth its memory: what it would cost to be without it, times how likely it is asked for."""
+
+from __future__ import annotations
+
+from ramet.models.states import PAGE_TOKENS, StateLayout
+from ramet.tree.segment import SavedState, Segment, previous_state
+
+SUPERSEDED = 0.02
+"""How likely a session is to go back to a save point that it has already gone on from, beside its newest ones."""
+PATIENCE = 16
+"""Requests after which a state that nobody asked for is half as likely to be asked for."""
+
+
+def is_tip(state: SavedState, segment: Segment, *, on_disk: bool) -> bool:
+    """Whether no session has saved a later state behind this one in the same tier."""
+    if any(
+        position > state.position and (other.part if on_disk else other.data) is not None
+        for position, other in segment.states.items()
+    ):
+        return False
+    own = sum((other.part if on_disk else other.data) is not None for other in segment.states.values())
+    return (segment.stored_states if on_disk else segment.ram_states) == own
+
+
+def worth(state: SavedState, layout: StateLayout, clock: int, *, on_disk: bool = False) -> float:
+    """Tokens saved by keeping the state, per byte freed without it; the smallest goes first.
+
+    The newest save point of a path, and those that the session's latest request named as likely places to leave it,
+    are wanted most; those in between, and those that the session turned out not to leave from, only for going back.
+    A state where sessions part again and again (a shared system prompt) is wanted as often as they did.
+    """
+    segment = state.segment
+    tokens = state.position - previous_state(segment, state.position)
+    tip = is_tip(state, segment, on_disk=on_disk)
+    newest = state.expected_by is not None or (tip and not state.passed_over)
+    wanted = (1.0 if newest else SUPERSEDED) + max(0, state.branched - 1)
+    freed = layout.state_bytes
+    if tip:  # the rows since the state before it have no other use
+        freed += tokens // PAGE_TOKENS * layout.page_bytes
+    return tokens * wanted / (1 + (clock - state.used) / PATIENCE) / max(freed, 1)

@@ -1,0 +1,340 @@
+"""The tree of sessions: every conversation that was run, and how to go on from any point of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ramet.models.states import StateLayout
+from ramet.tree.cursor import Cursor
+from ramet.tree.errors import NodeInUse, UnknownNode
+from ramet.tree.match import Match, find, resumable
+from ramet.tree.memory import Memory, drop_page
+from ramet.tree.node import Bill, Node, Reply, Tokens, node_id, root_id
+from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, path_pages, segment_at
+from ramet.tree.trunk import grow
+
+
+@dataclass(frozen=True)
+class TreeStats:
+    """What the tree holds and has done since it was opened. Sizes in bytes."""
+
+    nodes: int
+    sessions: int
+    """Live ones: open cursors."""
+    ram_bytes: int
+    ram_budget: int
+    ram_states: int
+    pinned_nodes: int
+    pages_copied: int
+    """Pages copied because two sessions wrote on from the same partly filled one."""
+    states_evicted: int
+
+
+class Tree:
+    """Nodes, the radix tree of their tokens, and the states along it, under a byte budget for memory.
+
+    All calls come from one thread, save those that only read (`node`, `children`, `path`, `nodes`, `stats`) and
+    `store`, which may come from any.
+    """
+
+    def __init__(self, layout: StateLayout, fingerprint: str, *, ram_bytes: int) -> None:
+        self.lock = threading.RLock()
+        self.memory = Memory(layout, ram_bytes)
+        self.memory.place = lambda node: self._places[node.id]
+        self.cursors: set[Cursor] = set()
+        self.root = Node(root_id(fingerprint), None, _frozen(np.empty(0, np.int32)), 0)
+        self._trunk = Segment(None, 0, self.root.tokens, [])
+        self._trunk.nodes.append(self.root)
+        self._nodes: dict[str, Node] = {self.root.id: self.root}
+        self._places: dict[str, Segment] = {self.root.id: self._trunk}
+        self._children: dict[str, dict[str, Node]] = {}
+        self._replies: dict[str, Node] = {}
+
+    # --- reading ---
+
+    def node(self, id: str) -> Node:
+        """The node with this id. Raises UnknownNode."""
+        with self.lock:
+            try:
+                return self._nodes[id]
+            except KeyError:
+                raise UnknownNode(id) from None
+
+    def children(self, node: Node) -> list[Node]:
+        """The nodes that follow `node`, oldest first."""
+        with self.lock:
+            return list(self._children.get(node.id, {}).values())
+
+    def path(self, node: Node) -> list[Node]:
+        """The nodes from the root (left out) to `node`."""
+        nodes = []
+        while node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+    def path_tokens(self, node: Node) -> Tokens:
+        """All tokens of a session up to the end of `node`, int32 `[node.end]`."""
+        return np.concatenate([self.root.tokens, *(step.tokens for step in self.path(node))])
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node but the root, parents before children."""
+        with self.lock:
+            waiting = deque(self.children(self.root))
+            found = []
+            while waiting:
+                node = waiting.popleft()
+                found.append(node)
+                waiting.extend(self._children.get(node.id, {}).values())
+        return iter(found)
+
+    def reply_tokens(self, text: str) -> list[int] | None:
+        """The tokens in which a model wrote exactly `text`, the latest if it did so more than once."""
+        with self.lock:
+            node = self._replies.get(text)
+        if node is None or node.reply is None:
+            return None
+        return [int(token) for token in node.tokens[node.reply.start : node.reply.end]]
+
+    def stats(self) -> TreeStats:
+        with self.lock:
+            memory = self.memory
+            return TreeStats(
+                nodes=len(self._nodes) - 1,
+                sessions=len(self.cursors),
+                ram_bytes=memory.bytes,
+                ram_budget=memory.budget,
+                ram_states=len(memory.states),
+                pinned_nodes=len(memory.pins),
+                pages_copied=memory.pages_copied,
+                states_evicted=memory.states_evicted,
+            )
+
+    # --- sessions ---
+
+    def match(self, tokens: Sequence[int]) -> Match:
+        """How much of a prompt the tree knows, where it leaves the tree, and where a session for it can resume."""
+        with self.lock:
+            return find(self._trunk, np.asarray(tokens, dtype=np.int32))
+
+    def open(
+        self,
+        tokens: Sequence[int],
+        *,
+        match: Match | None = None,
+        limit: int | None = None,
+        boundaries: Sequence[int] = (),
+    ) -> Cursor:
+        """A live session for a prompt, at the last position (at most `limit`) whose state the tree has.
+
+        Run `tokens[cursor.position:]`, committing a node at each message boundary. `boundaries` are the positions
+        where the prompt's messages end: given them, the cursor starts at the deepest node that was cut at just these
+        (`cursor.node`; boundaries past its end are still to be committed, even where they lie before the position).
+        A `match` that an earlier call gave is used only as long as nothing was pruned since.
+        """
+        target = np.asarray(tokens, dtype=np.int32)
+        with self.lock:
+            if match is None:
+                match = find(self._trunk, target)
+            most = match.position if limit is None else min(match.position, limit)
+            return self._open(match.segment, most, target, boundaries)
+
+    def open_at(self, node: Node) -> Cursor:
+        """A live session on the path to `node`, at the last saved state; `cursor.target` are the path's tokens."""
+        with self.lock:
+            place = self._place(node)
+            boundaries = [step.end for step in self.path(node)]
+            return self._open(place, node.end, self.path_tokens(node), boundaries)
+
+    def _open(self, segment: Segment, limit: int, target: Tokens, boundaries: Sequence[int]) -> Cursor:
+        self.memory.clock += 1
+        position = resumable(segment, limit)
+        for part in segment.up():
+            part.used = self.memory.clock
+        segment = segment_at(segment, position)
+        pages: list[Page] = []
+        buffer: StateBuffer | None = None
+        if position:
+            state = segment.states[position]
+            buffer = state.data
+            assert buffer is not None
+            buffer.owners += 1
+            for page in path_pages(segment, position):
+                assert page is not None
+                page.users += 1
+                pages.append(page)
+            self.memory.resumed(state)
+        if boundaries:
+            node = self._cut_at(target, boundaries, position)
+        else:
+            node = next(part.nodes[-1] for part in segment.up() if part.nodes and part.end <= position)
+        cursor = Cursor(self, node, segment, target[:position].copy(), pages, buffer, target)
+        self.cursors.add(cursor)
+        return cursor
+
+    def _cut_at(self, tokens: Tokens, boundaries: Sequence[int], limit: int) -> Node:
+        """The deepest node up to `limit` on the path of `tokens` cut at `boundaries`."""
+        node = self.root
+        for boundary in boundaries:
+            if boundary > limit:
+                break
+            if boundary > node.end:
+                found = self._nodes.get(node_id(node.id, tokens[node.end : boundary]))
+                if found is None:
+                    break
+                node = found
+        return node
+
+    # --- what cursors ask for ---
+
+    def commit(
+        self,
+        cursor: Cursor,
+        tokens_end: int,
+        message: dict[str, Any] | None,
+        bill: Bill | None,
+        text: str | None,
+        text_span: tuple[int, int] | None,
+    ) -> Node:
+        """`Cursor.commit`: add the node and give its rows and saved states to the tree."""
+        parent = cursor.node
+        tokens = _frozen(cursor.tokens[parent.end : tokens_end].copy())
+        segment, spare = grow(self._places[parent.id], tokens, cursor.pages, cursor.position)
+        self.memory.leave_pages(spare)
+        segment.used = self.memory.clock
+        id = node_id(parent.id, tokens)
+        node = self._nodes.get(id)
+        reply = None
+        if text:
+            start, end = text_span or (parent.end, tokens_end)
+            reply = Reply(text, start - parent.end, end - parent.end)
+        if node is None:
+            node = Node(id, parent, tokens, parent.end, message, bill, reply)
+            self._add(node, segment)
+        else:
+            _complete(node, message, bill, reply)
+        if node.reply is not None:
+            self._replies[node.reply.text] = node
+        if tokens_end >= cursor.resumed:
+            cursor.segment = segment
+        for position in [at for at in cursor.saved if at <= tokens_end]:
+            self.keep(cursor, position, cursor.saved.pop(position))
+        return node
+
+    def keep(self, cursor: Cursor, position: int, buffer: StateBuffer) -> None:
+        """Hang a state on a cursor's path at `position`, taking over one ownership of `buffer`."""
+        segment = segment_at(cursor.segment, position)
+        state = segment.states.get(position)
+        if state is None:
+            state = segment.states[position] = SavedState(segment, position, self.memory.clock)
+        if state.data is None:
+            self.memory.keep(state, buffer)
+        else:
+            self.memory.leave_state(buffer)
+        state.used = self.memory.clock
+        if position in cursor.expected:
+            self.memory.expect(state, cursor.request)
+
+    def expect(self, cursor: Cursor) -> None:
+        """`Cursor.expect`: mark the states that are there already on its path."""
+        for segment in cursor.segment.up():
+            for position, state in segment.states.items():
+                if position <= cursor.position:
+                    state.expected_by = None
+                    if position in cursor.expected:
+                        self.memory.expect(state, cursor.request)
+
+    # --- keeping and letting go ---
+
+    def pin(self, node: Node, seconds: float) -> None:
+        """Keep what this session will resume from in memory for so long, whatever the budget: its tool is running."""
+        with self.lock:
+            self._place(node)
+            self.memory.pins[node] = time.monotonic() + seconds
+
+    def unpin(self, node: Node) -> None:
+        with self.lock:
+            self.memory.pins.pop(node, None)
+
+    def prune(self, node: Node) -> int:
+        """Remove a node and all that follow it, their rows and states too; returns how many nodes.
+
+        Raises NodeInUse while a live session is on one of them, UnknownNode if it is not in the tree.
+        """
+        with self.lock:
+            self._place(node)
+            if node is self.root:
+                doomed = list(self.nodes())
+            else:
+                doomed = [node]
+                for each in doomed:
+                    doomed.extend(self._children.get(each.id, {}).values())
+            names = {each.id for each in doomed}
+            for cursor in self.cursors:
+                if cursor.node.id in names:
+                    raise NodeInUse(f"a session is running on node {cursor.node.id}: wait for it, or cancel it")
+            for each in reversed(doomed):
+                self._remove(each)
+            return len(doomed)
+
+    def _add(self, node: Node, segment: Segment) -> None:
+        assert node.parent is not None
+        self._nodes[node.id] = node
+        self._places[node.id] = segment
+        self._children.setdefault(node.parent.id, {})[node.id] = node
+        segment.nodes.append(node)
+
+    def _remove(self, node: Node) -> None:
+        assert node.parent is not None
+        del self._nodes[node.id]
+        del self._children[node.parent.id][node.id]
+        self._children.pop(node.id, None)
+        self.memory.pins.pop(node, None)
+        if node.reply is not None and self._replies.get(node.reply.text) is node:
+            del self._replies[node.reply.text]
+        segment = self._places.pop(node.id)
+        segment.nodes.remove(node)
+        while segment.parent is not None and not segment.nodes and not segment.children:
+            self._cut_off(segment)
+            segment = segment.parent
+
+    def _cut_off(self, segment: Segment) -> None:
+        """Take a leaf segment out of the tree with everything on it."""
+        assert segment.parent is not None
+        for state in list(segment.states.values()):
+            if state.data is not None:
+                self.memory.evict(state)
+        for page in segment.pages:
+            if page is not None:
+                drop_page(page, segment)
+                if not page.holders and not page.users:
+                    self.memory.empty_page(page)
+        del segment.parent.children[int(segment.tokens[0])]
+
+    def _place(self, node: Node) -> Segment:
+        segment = self._places.get(node.id)
+        if segment is None:
+            raise UnknownNode(node.id)
+        return segment
+
+
+def _complete(node: Node, message: dict[str, Any] | None, bill: Bill | None, reply: Reply | None) -> bool:
+    """Tell a node what it was not told when it was first committed; returns whether that was anything."""
+    changed = False
+    for name, value in (("message", message), ("bill", bill), ("reply", reply)):
+        if value is not None and getattr(node, name) is None:
+            object.__setattr__(node, name, value)
+            changed = True
+    return changed
+
+
+def _frozen(tokens: Tokens) -> Tokens:
+    tokens.flags.writeable = False
+    return tokens
