@@ -1,0 +1,61 @@
+"""What the commands print with: one console for results, one for messages, and the words for sizes and errors."""
+
+from __future__ import annotations
+
+import re
+
+from rich.console import Console
+from rich.text import Text
+
+console = Console(highlight=False)
+"""Results: what a user may pipe into something else."""
+
+messages = Console(stderr=True, highlight=False)
+"""Everything else: progress, hints, errors."""
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS |= {_letter: 1024**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size as people write it: `4GiB`, `500 MB`, `1.5g`, `4096`.
+
+    `k`, `m`, `g`, `t` alone and with `iB` are powers of 1024, with `B` powers of 1000. Raises ValueError for anything
+    else and for sizes of less than a byte.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"{text!r} is not a size; write for example 4GiB, 500MB or 1.5g")
+    size = int(float(match[1]) * _UNITS[match[2]])
+    if size < 1:
+        raise ValueError(f"{text!r} is less than one byte")
+    return size
+
+
+def format_size(size: int) -> str:
+    """A number of bytes for people, in powers of 1024: `19.0 MiB`."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`, `1,234 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shorten(text: str, width: int) -> str:
+    """The text on one line, cut to `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def show_error(message: str) -> None:
+    """One red paragraph on stderr."""
+    messages.print(Text.assemble(("Error: ", "bold red"), (message, "red")))
