@@ -1,0 +1,39 @@
+"""Messages <-> tokens: the tokenizer, the chat template, and the parser of replies."""
+
+from ramet.chat.events import (
+    Event,
+    Note,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+    assistant_message,
+    merged,
+)
+from ramet.chat.messages import MessageError
+from ramet.chat.parser import Parser
+from ramet.chat.prompt import Chat, Prompt
+from ramet.chat.template import QWEN3_5, TemplateError
+from ramet.chat.tokenizer import StreamDecoder, Tokenizer, TokenizerError
+
+__all__ = [
+    "QWEN3_5",
+    "Chat",
+    "Event",
+    "MessageError",
+    "Note",
+    "Parser",
+    "Prompt",
+    "ReasoningDelta",
+    "StreamDecoder",
+    "TemplateError",
+    "TextDelta",
+    "Tokenizer",
+    "TokenizerError",
+    "ToolCallArguments",
+    "ToolCallEnd",
+    "ToolCallStart",
+    "assistant_message",
+    "merged",
+]

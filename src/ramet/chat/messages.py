@@ -1,0 +1,96 @@
+"""OpenAI-form messages, checked and put into the form that chat templates read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ramet.errors import RametError
+
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names under which clients send an assistant's reasoning, the standard one first."""
+
+
+class MessageError(RametError):
+    """A conversation is not in OpenAI's chat form; the message names the place."""
+
+
+def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Copies of `messages` as templates expect them; the originals are left alone.
+
+    Fields that are None go (templates would print them), a call's arguments become an object, reasoning is called
+    `reasoning_content`, the role `developer` is `system`, and system messages that open a conversation become one.
+    Raises MessageError where a message has not the form it should have.
+    """
+    plain: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        place = f"messages[{index}]"
+        if not isinstance(message, Mapping):
+            raise MessageError(f"{place} is not an object")
+        copy = {key: value for key, value in message.items() if value is not None}
+        if not isinstance(copy.get("role"), str):
+            raise MessageError(f"{place} has no role")
+        if copy["role"] == "developer":
+            copy["role"] = "system"
+        _check_content(copy.get("content"), place)
+        reasoning = next((copy[name] for name in _REASONING if isinstance(copy.get(name), str)), None)
+        if reasoning is not None:
+            copy["reasoning_content"] = reasoning
+        if "tool_calls" in copy:
+            copy["tool_calls"] = _calls(copy["tool_calls"], f"{place}.tool_calls")
+        if copy["role"] == "system" and plain and all(earlier["role"] == "system" for earlier in plain):
+            plain[0] = {**plain[0], "content": f"{text_of(plain[0])}\n\n{text_of(copy)}"}
+        else:
+            plain.append(copy)
+    return plain
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message's content, its parts joined."""
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part["text"] for part in content)
+
+
+def _check_content(content: Any, place: str) -> None:
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, Sequence):
+        raise MessageError(f"{place}.content must be text or a list of parts, not {type(content).__name__}")
+    for index, part in enumerate(content):
+        if not isinstance(part, Mapping):
+            raise MessageError(f"{place}.content[{index}] is not an object")
+        if not isinstance(part.get("text"), str):
+            kind = part.get("type", "unknown")
+            raise MessageError(f"{place}.content[{index}] is of type {kind!r}; only text can be read")
+
+
+def _calls(calls: Any, place: str) -> list[dict[str, Any]]:
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise MessageError(f"{place} must be a list")
+    plain = []
+    for index, call in enumerate(calls):
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise MessageError(f"{place}[{index}] names no function")
+        arguments = _arguments(function.get("arguments"), f"{place}[{index}].function.arguments")
+        function = {**function, "arguments": arguments}
+        plain.append({**call, "function": function} if "function" in call else function)
+    return plain
+
+
+def _arguments(arguments: Any, place: str) -> dict[str, Any]:
+    if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+        return {}  # what clients send for a call without any
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except json.JSONDecodeError as error:
+            raise MessageError(f"{place} is not valid JSON ({error})") from error
+        except RecursionError as error:
+            raise MessageError(f"{place} is nested too deeply") from error
+    if not isinstance(arguments, Mapping):
+        raise MessageError(f"{place} must be a JSON object")
+    return dict(arguments)

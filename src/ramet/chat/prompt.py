@@ -1,0 +1,192 @@
+"""Messages -> a prompt: its tokens, where each message ends in them, and where later requests will leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ramet.chat.messages import for_template
+from ramet.chat.parser import Parser
+from ramet.chat.segments import Segments, assign
+from ramet.chat.template import ChatTemplate, TemplateError, load_templates
+from ramet.chat.tokenizer import Tokenizer
+
+ReplyTokens = Callable[[str], Sequence[int] | None]
+"""Gives the tokens that a model wrote for exactly this text, if one did."""
+
+_NEAR = 8
+"""Departures this many tokens apart share one saved state: computing the tokens between costs less than a state."""
+
+_LATER: tuple[list[dict[str, Any]], ...] = (
+    [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "0", "type": "function", "function": {"name": "f", "arguments": {}}}],
+        },
+        {"role": "tool", "tool_call_id": "0", "content": "r"},
+    ],
+    [{"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}],
+)
+"""How conversations go on: a call and its result, without reasoning; an answer and a new question."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered conversation.
+
+    It is a run of segments, one for each message (results of tools that share a turn count as one), each ending with
+    its end-of-turn token; the newline behind that already belongs to the next turn. So a reply, which ends with the
+    same token, extends a prompt exactly to the boundary that it has when it comes back as a message.
+    """
+
+    text: str
+    tokens: list[int]
+    boundaries: list[int]
+    """Positions in `tokens` at which a message ends, ascending."""
+    messages: list[dict[str, Any] | None]
+    """For each boundary, the message that ends there. A system message has the tools that it shows as `tools`; several
+    results in one turn are `{"role": "tool", "messages": [...]}`; None is a turn that no message can be found for."""
+    texts: list[str]
+    """For each boundary, the text of its segment."""
+    save_at: list[int]
+    """Positions at which a later request is expected to leave this one, ascending: states are worth saving there."""
+    generation_prompt: str
+    """The text behind the last boundary, in which a reply begins. When the reply comes back as a message,
+    `reply_tokens` is asked for this text and what the model wrote, end-of-turn token included."""
+
+    @property
+    def opens_reasoning(self) -> bool:
+        """Whether a reply begins inside `<think>`."""
+        return self.generation_prompt.rstrip().endswith("<think>")
+
+
+class Chat:
+    """The chat format of one checkpoint. Safe to use from several threads."""
+
+    def __init__(self, templates: dict[str, ChatTemplate], tokenizer: Tokenizer) -> None:
+        """`templates` as `load_templates` gives them."""
+        self.tokenizer = tokenizer
+        self._templates = templates
+        self._segments = Segments(tokenizer)
+
+    @classmethod
+    def load(cls, path: str | Path, tokenizer: Tokenizer) -> Chat:
+        """The chat format of the checkpoint in folder `path`. Raises TemplateError if it has none."""
+        return cls(load_templates(path), tokenizer)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool = True,
+        enable_thinking: bool | None = None,
+        reply_tokens: ReplyTokens | None = None,
+        **template_kwargs: Any,
+    ) -> Prompt:
+        """The prompt for a conversation in OpenAI's chat form.
+
+        `enable_thinking` (if not None) and `template_kwargs` are variables of the template. What is written like a
+        control token inside messages and tools is encoded as ordinary text, so that no content can forge a turn. Where
+        `reply_tokens` knows an assistant's turn, the tokens that the model wrote are used.
+
+        Raises MessageError for messages in the wrong form, TemplateError with what the template says against them.
+        """
+        given = for_template(messages)
+        tools = list(tools) if tools else None
+        variables = {**self.tokenizer.named_tokens, **template_kwargs, "documents": None}
+        if enable_thinking is not None:
+            variables["enable_thinking"] = enable_thinking
+        variables["tools"] = self._segments.protect(tools)
+        template = self._templates["tool_use" if tools and "tool_use" in self._templates else "default"]
+
+        def cut(conversation: list[dict[str, Any]], generate: bool) -> list[str]:
+            text = template.render({**variables, "messages": conversation, "add_generation_prompt": generate})
+            return self._segments.cut(_encodable(text))
+
+        conversation = self._segments.protect(given)
+        pieces = cut(conversation, add_generation_prompt)
+        texts = [self._segments.unprotect(piece) for piece in pieces]
+        shown = assign(texts[:-1], given, tools) if given else []
+        parts = [
+            self._written(text, message, reply_tokens) or self._segments.encode(piece)
+            for piece, text, message in zip(pieces, texts, shown, strict=False)
+        ]
+        boundaries: list[int] = []
+        tokens: list[int] = []
+        for part in parts:
+            tokens.extend(part)
+            boundaries.append(len(tokens))
+        parts.append(self._segments.encode(pieces[-1]))
+        tokens.extend(parts[-1])
+
+        departures = {len(tokens)}
+        if add_generation_prompt:
+            for later in _LATER:
+                try:
+                    departures.add(self._shared(pieces, parts, cut([*conversation, *later], True)))
+                except TemplateError:
+                    continue  # a format without tools, say: no request will go on like that
+        return Prompt(
+            text="".join(texts),
+            tokens=tokens,
+            boundaries=boundaries,
+            messages=shown,
+            texts=texts[:-1],
+            save_at=_thinned(departures),
+            generation_prompt=texts[-1],
+        )
+
+    def parser(self, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> Parser:
+        """A streaming parser of one reply to `prompt`, in which `tools` may be called."""
+        return Parser(tools, in_reasoning=prompt.opens_reasoning)
+
+    def _written(
+        self, text: str, message: dict[str, Any] | None, reply_tokens: ReplyTokens | None
+    ) -> Sequence[int] | None:
+        """The tokens that a model wrote for the segment `text`, if it did."""
+        if reply_tokens is None or (message is not None and message["role"] != "assistant"):
+            return None
+        known = reply_tokens(text)
+        if known is not None:
+            return known
+        # A reply that was cut off by its length: the template closes the turn that the model left open.
+        known = reply_tokens(text.removesuffix(self.tokenizer.turn_end))
+        return None if known is None else [*known, self.tokenizer.eos_ids[0]]
+
+    def _shared(self, pieces: list[str], parts: list[Sequence[int]], others: list[str]) -> int:
+        """How many tokens the prompt of `pieces`, encoded as `parts`, shares with another that is cut into `others`."""
+        position = 0
+        for piece, part, other in zip(pieces, parts, others, strict=False):
+            if piece != other:
+                return position + _common(part, self._segments.encode_new(other))
+            position += len(part)
+        return position
+
+
+def _common(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    for index, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
+        if mine != other:
+            return index
+    return min(len(ours), len(theirs))
+
+
+def _thinned(positions: Iterable[int]) -> list[int]:
+    """The first of each group of positions that are near one another; 0, where nothing is to save, is left out."""
+    kept: list[int] = []
+    for position in sorted(positions):
+        if position and (not kept or position - kept[-1] > _NEAR):
+            kept.append(position)
+    return kept
+
+
+def _encodable(text: str) -> str:
+    """`text` with U+FFFD for halves of surrogate pairs, which no encoding of text can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,83 @@
+"""The value of a tool's parameter from the text that a model wrote for it, by the tool's JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_WRITTEN = {"True": True, "False": False, "None": None}  # as templates that print with Python's str() show them
+_DEEPEST = 16  # nested references and alternatives that are followed in a schema
+
+
+def typed(text: str, schema: Any, root: Any) -> Any:
+    """`text` as a value that `schema` allows; `text` itself if it allows strings only, nothing, or cannot be read so.
+
+    `root` is the schema that `$ref`s in `schema` point into.
+    """
+    types = types_of(schema, root)
+    if not types - {"string"}:
+        return text
+    bare = text.strip()
+    value: Any
+    if bare in _WRITTEN:
+        value = _WRITTEN[bare]
+    else:
+        try:
+            value = json.loads(bare, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return text
+    return value if _name_of(value) & types else text
+
+
+def types_of(schema: Any, root: Any, depth: int = 0) -> set[str]:
+    """The JSON types that `schema` names; empty if it leaves them open."""
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        return set()
+    if isinstance(schema.get("$ref"), str):
+        return types_of(_resolve(schema["$ref"], root), root, depth + 1)
+    named = schema.get("type")
+    if isinstance(named, str):
+        return {named}
+    if isinstance(named, list):
+        return {name for name in named if isinstance(name, str)}
+    if "const" in schema:
+        return set(_name_of(schema["const"]))
+    if isinstance(schema.get("enum"), list):
+        return {name for value in schema["enum"] for name in _name_of(value)}
+    types: set[str] = set()
+    for group in ("anyOf", "oneOf", "allOf"):
+        if isinstance(schema.get(group), list):
+            for part in schema[group]:
+                types |= types_of(part, root, depth + 1)
+    return types
+
+
+def _resolve(reference: str, root: Any) -> Any:
+    if not reference.startswith("#"):
+        return None
+    found = root
+    for step in reference.removeprefix("#").strip("/").split("/"):
+        step = step.replace("~1", "/").replace("~0", "~")
+        if step:
+            found = found.get(step) if isinstance(found, Mapping) else None
+    return found
+
+
+def _name_of(value: Any) -> frozenset[str]:
+    """The JSON types that `value` is of: a whole number is also a number."""
+    if value is None:
+        return frozenset({"null"})
+    if isinstance(value, bool):
+        return frozenset({"boolean"})
+    if isinstance(value, int):
+        return frozenset({"integer", "number"})
+    if isinstance(value, float):
+        return frozenset({"number", "integer"} if value.is_integer() else {"number"})
+    if isinstance(value, str):
+        return frozenset({"string"})
+    return frozenset({"object"} if isinstance(value, Mapping) else {"array"})
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
