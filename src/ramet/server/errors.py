@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -17,9 +18,10 @@ class Dialect(enum.Enum):
     ANTHROPIC = "anthropic"
 
     @staticmethod
-    def of(path: str) -> Dialect:
-        """The dialect of a request path: `/v1/messages...` is Anthropic's, all else OpenAI's."""
-        return Dialect.ANTHROPIC if path.startswith("/v1/messages") else Dialect.OPENAI
+    def of(path: str, headers: Mapping[str, str]) -> Dialect:
+        """The dialect of a request: Anthropic's for `/v1/messages...`, and where the client says so in a header."""
+        anthropic = path.startswith("/v1/messages") or "anthropic-version" in headers
+        return Dialect.ANTHROPIC if anthropic else Dialect.OPENAI
 
 
 _OPENAI_TYPES = {401: "authentication_error", 404: "invalid_request_error", 429: "rate_limit_error"}

@@ -50,13 +50,6 @@ class ReasoningItem(Part):
     summary: list[ReasoningText] = Field(default_factory=list)
 
 
-class ItemReference(Part):
-    """An item of an earlier response, by its id."""
-
-    type: Literal["item_reference"]
-    id: str
-
-
 class OtherItem(Part):
     """An item of a type that is not served; turned down by name."""
 
@@ -65,7 +58,7 @@ class OtherItem(Part):
 
 def _item_tag(item: Any) -> str:
     kind = item.get("type") or "message" if isinstance(item, dict) else "message"
-    known = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+    known = ("message", "function_call", "function_call_output", "reasoning")
     return kind if kind in known else "other"
 
 
@@ -74,7 +67,6 @@ InputItem = Annotated[
     | Annotated[FunctionCallItem, Tag("function_call")]
     | Annotated[FunctionCallOutputItem, Tag("function_call_output")]
     | Annotated[ReasoningItem, Tag("reasoning")]
-    | Annotated[ItemReference, Tag("item_reference")]
     | Annotated[OtherItem, Tag("other")],
     Discriminator(_item_tag),
 ]

@@ -1,0 +1,126 @@
+"""What the three APIs have in common: one question to the model, in no API's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ramet.engine import Grammar, Sampling
+from ramet.engine.tool_grammar import tool_calls
+from ramet.server.chat_schema import ContentPart
+from ramet.server.errors import bad_request
+
+ChatMessage = dict[str, Any]
+"""A message in OpenAI's chat form: role, content, tool_calls, tool_call_id, reasoning_content."""
+
+Tool = dict[str, Any]
+"""A function in OpenAI's form: {"type": "function", "function": {"name", "description", "parameters", "strict"}}."""
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """Whether tools may, must or must not be called, and which."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    names: tuple[str, ...] | None = None
+    """The only tools that may be called; None: all."""
+    parallel: bool = True
+    """Whether one reply may hold several calls."""
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """What the reply's text must be: any JSON object, or JSON that fits a schema."""
+
+    schema: Mapping[str, Any] | None = None
+    """None: any object."""
+
+    def grammar(self, *, after_reasoning: bool) -> Grammar:
+        """The grammar that holds the reply to this form."""
+        if self.schema is None:
+            return Grammar.json_object(after_reasoning=after_reasoning)
+        return Grammar.json_schema(self.schema, after_reasoning=after_reasoning)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question: messages, tools and how to answer. `after` is the node whose tokens are continued, if one is."""
+
+    messages: list[ChatMessage]
+    sampling: Sampling
+    tools: list[Tool] | None = None
+    choice: ToolChoice = ToolChoice()
+    form: TextForm | None = None
+    thinking: bool | None = None
+    """None: as the template does by itself."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    after: str | None = None
+    """Id of the node that ends with the reply before the new messages; None: messages are rendered whole."""
+    new_from: int = 0
+    """With `after`: index of the first message that follows the node."""
+    store: bool = False
+    """Whether the reply's node must be on disk before the answer ends."""
+
+
+def choose(
+    tools: Sequence[Tool] | None, mode: Literal["none", "auto", "required"], names: Sequence[str] | None, parallel: bool
+) -> ToolChoice:
+    """A checked `ToolChoice`. Raises `ApiError` if tools are required but none are given, or a name is unknown."""
+    known = [tool["function"]["name"] for tool in tools or ()]
+    if not known:
+        if mode == "required":
+            raise bad_request("tools must be called, but none are given", "tool_choice", "invalid_value")
+        return ToolChoice()
+    for name in names or ():
+        if name not in known:
+            raise bad_request(f"there is no tool named {name!r}; the tools are {', '.join(known)}", "tool_choice")
+    return ToolChoice(mode, tuple(names) if names is not None else None, parallel)
+
+
+def check_tools(tools: Sequence[Tool] | None, path: str) -> None:
+    """Raise `ApiError` if two tools share a name. `path` is a format string for the name's field, given the index."""
+    seen: set[str] = set()
+    for index, tool in enumerate(tools or ()):
+        name = tool["function"]["name"]
+        if name in seen:
+            raise bad_request(f"there is another tool named {name!r}", path.format(index), "invalid_value")
+        seen.add(name)
+
+
+def tool_grammar(ask: Ask, *, after_reasoning: bool) -> Grammar | None:
+    """The grammar for the reply's tool calls, where the request constrains them; None: the model may write freely."""
+    choice = ask.choice
+    if not ask.tools or choice.mode == "none":
+        return None
+    allowed = [tool for tool in ask.tools if choice.names is None or tool["function"]["name"] in choice.names]
+    strict = any(tool["function"].get("strict") for tool in allowed)
+    if choice.mode == "auto" and choice.names is None and choice.parallel and not strict:
+        return None
+    return tool_calls(allowed, choice=choice.mode, parallel=choice.parallel, after_reasoning=after_reasoning)
+
+
+def without_calls(sampling: Sampling, call_token: int | None) -> Sampling:
+    """`sampling` under which no tool call can begin: the tools stay in the prompt, so its prefix stays the same."""
+    if call_token is None:
+        return sampling
+    return replace(sampling, logit_bias={**sampling.logit_bias, call_token: float("-inf")})
+
+
+def plain_text(parts: str | Sequence[ContentPart] | None, path: str) -> str | None:
+    """The text of a message's content. Raises `ApiError` naming the part that is not text."""
+    if parts is None or isinstance(parts, str):
+        return parts
+    texts: list[str] = []
+    for index, part in enumerate(parts):
+        if part.type in ("text", "input_text", "output_text") and part.text is not None:
+            texts.append(part.text)
+        elif part.type == "refusal" and part.refusal is not None:
+            texts.append(part.refusal)
+        elif part.type in ("text", "input_text", "output_text", "refusal"):
+            raise bad_request(f"a part of type {part.type!r} needs its text", f"{path}[{index}]")
+        else:
+            raise bad_request(
+                f"parts of type {part.type!r} are not served: this model reads text only", f"{path}[{index}].type"
+            )
+    return "".join(texts)

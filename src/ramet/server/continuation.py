@@ -1,0 +1,43 @@
+"""Going on from a node: its own tokens stay as they are, and only what is new is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ramet.chat import Prompt
+from ramet.engine.runtime import Runtime
+from ramet.server.ask import Ask
+
+
+def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
+    """The prompt of `ask`, whose first `new_from` messages are the path to the node `ask.after`.
+
+    The whole conversation is rendered to find what the template makes of the new messages; the tokens before them are
+    the node's own, so nothing that the model has seen or written changes, whatever the template would rewrite.
+    Raises UnknownNode if the node is gone.
+    """
+    node = runtime.tree.node(ask.after or "")
+    rendered = runtime.chat.render(ask.messages, ask.tools, enable_thinking=ask.thinking, **ask.template_kwargs)
+    first = _segments_before(rendered, sum(m["role"] == "assistant" for m in ask.messages[: ask.new_from]))
+    cut = rendered.boundaries[first - 1]
+    path = runtime.tree.path(node)
+    tokens: list[int] = runtime.tree.path_tokens(node).tolist()
+    if tokens[-1] not in runtime.tokenizer.eos_ids:
+        tokens.append(runtime.tokenizer.eos_ids[0])  # the reply was cut off by its length: its turn is closed for it
+    shift = len(tokens) - cut
+    return replace(
+        rendered,
+        tokens=tokens + rendered.tokens[cut:],
+        boundaries=[*(step.end for step in path[:-1]), *(at + shift for at in rendered.boundaries[first - 1 :])],
+        messages=[*(step.message for step in path[:-1]), *rendered.messages[first - 1 :]],
+        save_at=[at + shift for at in rendered.save_at if at > cut],
+    )
+
+
+def _segments_before(rendered: Prompt, replies: int) -> int:
+    """How many segments the rendering has up to the end of its `replies`-th assistant message."""
+    for index, message in enumerate(rendered.messages):
+        replies -= message is not None and message.get("role") == "assistant"
+        if replies == 0:
+            return index + 1
+    return len(rendered.messages)  # the template shows fewer replies than there were: all of them lie before

@@ -1,0 +1,148 @@
+"""Runs a question on the engine and gives its replies as pieces that every API can word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ramet.chat import Event as ChatEvent
+from ramet.chat import Parser, Prompt, ReasoningDelta, TextDelta, assistant_message
+from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
+from ramet.engine.runtime import Runtime
+from ramet.errors import RametError
+from ramet.server.ask import Ask, tool_grammar, without_calls
+from ramet.server.continuation import continue_node
+from ramet.server.errors import ApiError, bad_request
+from ramet.server.reply import Piece, TokenLogprob
+from ramet.server.settings import Settings
+from ramet.tree import UnknownNode
+
+
+@dataclass
+class _Tail:
+    """Tokens of a choice whose text has not come out yet: they are told apart once it is known what they became."""
+
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    tokens: int = 0
+
+
+class Generation:
+    """One question that runs on the engine. Iterate `pieces()` once; leaving it early cancels the request."""
+
+    def __init__(self, prompt: Prompt, handle: Handle, parsers: list[Parser]) -> None:
+        self.prompt = prompt
+        self._handle = handle
+        self._parsers = parsers
+        self._tails = [_Tail() for _ in parsers]
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The replies' pieces in the order in which they come. Raises `ApiError` if the engine gave up."""
+        stream = self._handle.stream()
+        try:
+            async for event in stream:
+                piece = self._piece(event)
+                if piece.events or piece.logprobs or piece.finish is not None:
+                    yield piece
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]  # an async generator, typed as an iterator
+
+    def cancel(self) -> None:
+        """Give up: the engine frees what the request holds."""
+        self._handle.cancel()
+
+    def _piece(self, event: TokenEvent | FinishEvent) -> Piece:
+        choice, parser, tail = event.choice, self._parsers[event.choice], self._tails[event.choice]
+        events: list[ChatEvent] = parser.feed(event.text_delta) if event.text_delta else []
+        if isinstance(event, TokenEvent):
+            tail.tokens += 1
+            if event.logprob is not None:
+                tail.logprobs.append(TokenLogprob(event.token, event.logprob, event.top_logprobs))
+            finish = None
+        else:
+            if event.reason == "error":
+                raise ApiError(500, event.error or "the engine could not finish the reply", code="engine_error")
+            if event.reason == "cancelled":
+                raise ApiError(503, "the reply was cancelled: the server is shutting down", code="cancelled")
+            events = [*events, *parser.finish()]
+            finish = event
+        logprobs: list[TokenLogprob] = []
+        reasoning = 0
+        if events:
+            if any(isinstance(e, TextDelta) for e in events):
+                logprobs = tail.logprobs
+            if isinstance(events[0], ReasoningDelta):
+                reasoning = tail.tokens
+            self._tails[choice] = _Tail()
+        return Piece(choice, events, logprobs, reasoning, finish)
+
+
+async def start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
+    """Render `ask`, check it against the limits and hand it to the engine. Raises `ApiError` where it cannot be run."""
+    # Rendering and tokenizing take milliseconds to tens of them: not on the event loop.
+    prompt = await asyncio.to_thread(prepare, runtime, ask)
+    longest = min(settings.limits.prompt_tokens or runtime.model.context_length, runtime.model.context_length - 1)
+    if len(prompt.tokens) > longest:
+        raise bad_request(
+            f"the prompt has {len(prompt.tokens)} tokens; this server takes at most {longest}",
+            code="context_length_exceeded",
+        )
+    sampling = ask.sampling
+    if ask.tools and ask.choice.mode == "none":
+        sampling = without_calls(sampling, runtime.tokenizer.token_id("<tool_call>"))
+    grammar = _grammar(ask, prompt)
+    request = Request(
+        tokens=prompt.tokens,
+        boundaries=prompt.boundaries,
+        messages=prompt.messages,
+        save_at=prompt.save_at,
+        sampling=sampling,
+        grammar=grammar,
+        parse_reply=lambda text: _message(runtime.chat.parser(ask.tools, prompt), text),
+        pin_seconds=settings.pin_seconds,
+        store=ask.store,
+    )
+    try:
+        handle = runtime.engine.submit(request)
+    except RametError as error:
+        raise bad_request(str(error)) from None
+    return Generation(prompt, handle, [runtime.chat.parser(ask.tools, prompt) for _ in range(sampling.n)])
+
+
+def prepare(runtime: Runtime, ask: Ask) -> Prompt:
+    """The prompt: rendered by the template, or, after a node, that node's own tokens and then the new messages'.
+
+    Raises `ApiError` with what the template says of a conversation that it refuses.
+    """
+    try:
+        if ask.after is not None:
+            return continue_node(runtime, ask)
+        return runtime.chat.render(
+            ask.messages,
+            ask.tools,
+            enable_thinking=ask.thinking,
+            reply_tokens=runtime.tree.reply_tokens,
+            **ask.template_kwargs,
+        )
+    except UnknownNode as error:
+        raise ApiError(404, str(error), param="previous_response_id", code="previous_response_not_found") from None
+    except RametError as error:
+        raise bad_request(str(error), code="invalid_prompt") from None
+
+
+def _grammar(ask: Ask, prompt: Prompt) -> Grammar | None:
+    try:
+        calls = tool_grammar(ask, after_reasoning=prompt.opens_reasoning)
+    except RametError as error:
+        raise bad_request(str(error), "tools", "invalid_schema") from None
+    if ask.form is None or ask.choice.mode == "required":
+        return calls
+    try:
+        return ask.form.grammar(after_reasoning=prompt.opens_reasoning)
+    except RametError as error:
+        raise bad_request(str(error), "response_format", "invalid_schema") from None
+
+
+def _message(parser: Parser, text: str) -> dict[str, Any]:
+    return assistant_message([*parser.feed(text), *parser.finish()])

@@ -1,0 +1,62 @@
+"""`ramet serve`: load a model and answer until told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from ramet.engine.runtime import Runtime
+from ramet.errors import RametError
+from ramet.server.app import create_app
+from ramet.server.settings import Settings
+
+_LAST_WORDS_S = 10
+"""How long running replies may go on once the server was told to stop."""
+
+
+class ServeError(RametError):
+    """The server could not start."""
+
+
+def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> None:
+    """Load `settings.model` and serve it until SIGINT or SIGTERM; then bring the sessions to disk and return.
+
+    `ready` is called with the server's URL once it listens. Raises RametError if the model cannot be loaded or the
+    address not be bound.
+    """
+    listener = _listen(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    try:
+        runtime = Runtime.load(
+            settings.model,
+            tree_dir=settings.tree_dir,
+            ram_bytes=settings.ram_bytes,
+            disk_bytes=settings.disk_bytes,
+        )
+        with runtime:
+            app = create_app(runtime, settings)
+            try:
+                if ready is not None:
+                    ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+                config = uvicorn.Config(
+                    app, log_level="warning", timeout_graceful_shutdown=_LAST_WORDS_S, lifespan="off"
+                )
+                uvicorn.Server(config).run(sockets=[listener])
+            finally:
+                app.state.service.close()
+    finally:
+        listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket: an address that cannot be had is known before the model is loaded."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listener
