@@ -1,7 +1,7 @@
 """The engine: one step at a time, admit, batch, run, sample, append."""
 
 from ramet.engine.engine import Engine
-from ramet.engine.grammar import Grammar
+from ramet.engine.grammar import Grammar, GrammarError
 from ramet.engine.handle import Handle
 from ramet.engine.request import (
     Completion,
@@ -14,7 +14,9 @@ from ramet.engine.request import (
     TokenEvent,
     Usage,
 )
+from ramet.engine.sampling import checkpoint_defaults
 from ramet.engine.stats import EngineStats, Histogram
+from ramet.engine.tool_grammar import tool_calls
 
 __all__ = [
     "Completion",
@@ -24,6 +26,7 @@ __all__ = [
     "Event",
     "FinishEvent",
     "Grammar",
+    "GrammarError",
     "Handle",
     "Histogram",
     "Request",
@@ -31,4 +34,6 @@ __all__ = [
     "Sampling",
     "TokenEvent",
     "Usage",
+    "checkpoint_defaults",
+    "tool_calls",
 ]

@@ -1,7 +1,7 @@
 """From a row of logits to a token: each row by itself, so that a reply does not depend on what runs beside it.
 
-Everything is float64 in numpy. The order is the one that the field agrees on: penalties, logit_bias, the grammar's mask,
-temperature, top-k, top-p, min-p, and a draw from what is left. Where logits are equal the lower token id comes first.
+Everything is float64 in numpy. The order is the one that the field agrees on: penalties, logit_bias, the grammar's
+mask, temperature, top-k, top-p, min-p, and a draw from what is left. Of equal logits the lower token id comes first.
 """
 
 from __future__ import annotations
@@ -94,13 +94,15 @@ class Sampler:
     """Draws the tokens of one reply: keeps its random numbers and what its penalties need."""
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], choice: int, known_tokens: int) -> None:
-        """`sampling` has no open settings. Tokens from `known_tokens` on (padding of the vocabulary) are never drawn."""
+        """`sampling` has no open settings. Tokens from `known_tokens` on (the vocabulary's padding) are never drawn."""
         self._settings = sampling
         self._known = known_tokens
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(choice,))))
         self._counts: dict[int, int] = {}
-        self._prompt = np.unique(np.asarray(prompt, np.int64)) if sampling.repetition_penalty != 1.0 else None
+        self._repetition = sampling.repetition_penalty or 1.0
+        self._presence = sampling.presence_penalty or 0.0
+        self._prompt = np.unique(np.asarray(prompt, np.int64)) if self._repetition != 1.0 else None
         self._bias_ids = np.fromiter(sampling.logit_bias.keys(), np.int64)
         self._bias = np.fromiter(sampling.logit_bias.values(), np.float64)
 
@@ -132,11 +134,11 @@ class Sampler:
         if self._prompt is not None:
             seen = np.union1d(self._prompt, reply)
             seen = seen[seen < self._known]
-            penalty = settings.repetition_penalty
-            scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-        if len(reply) and (settings.frequency_penalty or settings.presence_penalty):
+            penalised = scores[seen]
+            scores[seen] = np.where(penalised > 0, penalised / self._repetition, penalised * self._repetition)
+        if len(reply) and (settings.frequency_penalty or self._presence):
             counts = np.fromiter(self._counts.values(), np.float64)
-            scores[reply] -= settings.frequency_penalty * counts + (settings.presence_penalty or 0.0)
+            scores[reply] -= settings.frequency_penalty * counts + self._presence
         if len(self._bias_ids):
             scores[self._bias_ids] += self._bias
         if allowed is not None:
@@ -195,7 +197,7 @@ def largest(scores: Floats, k: int) -> Ids:
 
 
 def log_probabilities(logits: NDArray[np.float32], token: int, k: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-    """The model's own log probability of `token`, and of the k likeliest tokens: log_softmax of the raw row, float64."""
+    """The model's own log probability of `token`, and those of the k likeliest: log_softmax of the raw row, float64."""
     row = logits.astype(np.float64)
     best = row.max()
     offset = best + math.log(np.exp(row - best).sum())

@@ -42,7 +42,9 @@ class EngineStats:
     """Of the running, those that wait for another request to compute the prefix that they share."""
     requests: int = 0
     """Requests accepted."""
-    finished: dict[str, int] = field(default_factory=dict)
+    finished: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("stop", "length", "tool_calls", "cancelled", "error"), 0)
+    )
     """Choices finished, by reason."""
     steps: int = 0
     prompt_tokens: int = 0

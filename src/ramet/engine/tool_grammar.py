@@ -8,8 +8,8 @@
     </function>
     </tool_call>
 
-A parameter of type string is written as it is, every other as JSON. Parameters may come in any order, each at most once,
-the required ones always.
+A parameter of type string is written as it is, every other as JSON. Parameters may come in any order, each at most
+once, the required ones always.
 """
 
 from __future__ import annotations

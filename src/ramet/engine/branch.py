@@ -1,0 +1,178 @@
+"""What the engine keeps for a request while it runs: the job, and its branches, one for each reply."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramet.chat import Tokenizer
+from ramet.engine.grammar import Matcher
+from ramet.engine.handle import Handle
+from ramet.engine.request import Divergence, FinishReason, Request, Sampling, TokenEvent, Usage
+from ramet.engine.sampling import Sampler, log_probabilities
+from ramet.engine.schedule import save_points
+from ramet.engine.stop import StopStrings
+from ramet.tree import Cursor
+
+
+@dataclass(eq=False)
+class Job:
+    """A submitted request and what it has cost so far."""
+
+    request: Request
+    settings: Sampling
+    """The request's sampling with nothing left open."""
+    handle: Handle
+    matcher: Matcher | None
+    """At the start of the request's grammar."""
+    prompt: NDArray[np.int32] = field(init=False)
+    boundaries: list[int] = field(init=False)
+    """Where nodes end in the prompt; a prompt without messages is one node."""
+    start: int = 0
+    """How many of the prompt's tokens were reused."""
+    divergence: Divergence | None = None
+    submitted: float = field(default_factory=time.perf_counter)
+    admitted: float = 0.0
+    answered: float = 0.0
+    """When the prompt was through and the first token drawn."""
+
+    def __post_init__(self) -> None:
+        self.prompt = np.asarray(self.request.tokens, np.int32)
+        self.boundaries = list(self.request.boundaries) or [len(self.prompt)]
+
+    @property
+    def limit(self) -> int:
+        """The most that can be reused: to draw a token, at least the prompt's last one has to run."""
+        return len(self.prompt) - (0 if self.settings.max_tokens == 0 else 1)
+
+    @property
+    def expected(self) -> list[int]:
+        """Where the caller expects later requests to leave, as far as states are saved there."""
+        return [min(position, len(self.prompt) - 1) for position in self.request.save_at]
+
+    def usage(self, completion_tokens: int) -> Usage:
+        """The bill so far, for a reply of `completion_tokens`."""
+        now = time.perf_counter()
+        admitted = self.admitted or now
+        answered = self.answered or now
+        return Usage(
+            prompt_tokens=len(self.prompt),
+            completion_tokens=completion_tokens,
+            computed=len(self.prompt) - self.start if self.admitted else 0,
+            reused=self.start,
+            queue_seconds=admitted - self.submitted,
+            prompt_seconds=answered - admitted,
+            reply_seconds=now - answered,
+            divergence=self.divergence,
+        )
+
+
+class Branch:
+    """One reply in the making: its tokens, its place in the tree, and how its next token is chosen."""
+
+    def __init__(self, job: Job, choices: range, serial: int, tokenizer: Tokenizer) -> None:
+        """`choices`: the replies that it stands for; all n of the request until the prompt is through."""
+        self.job = job
+        self.choices = choices
+        self.serial = serial
+        """Order of admission. A branch only ever waits for an earlier one."""
+        self.tokens = job.prompt.tolist()
+        self.cursor: Cursor | None = None
+        self.leader: Branch | None = None
+        """The branch that is computing the prefix that both share."""
+        self.meet = 0
+        """Where this branch takes over from its leader, which stops there for a moment."""
+        self.meet_in_tree = False
+        """Instead of taking over, look into the tree again once the leader has committed up to `meet`."""
+        self.save_points: list[int] = []
+        self.saved: list[int] = []
+        """Where states were saved, in order."""
+        self.prompt_done = False
+        self.alone = False
+        """To be run without company: it was part of a step that failed."""
+        self.committed = 0.0
+        """When the last node was committed, for bills."""
+        self.reason: FinishReason | None = None
+        """Set once nothing more is to be drawn; the last token may still have to run."""
+        self.stop: str | int | None = None
+        self.text = ""
+        """The reply's text, without what is held back."""
+        self._sampler = Sampler(job.settings, job.request.tokens, choices.start, tokenizer.vocab_size)
+        self._matcher = job.matcher.copy() if job.matcher else None
+        self._decoder = tokenizer.stream()
+        self._stops = StopStrings(job.settings.stop)
+        self._end_ids = tokenizer.eos_ids
+        self.drawn = 0
+        """Tokens of the reply, the one that ends it included."""
+
+    @property
+    def position(self) -> int:
+        """Where it stands, or will stand when it takes over from its leader."""
+        return self.cursor.position if self.cursor is not None else self.meet
+
+    def begin(self, cursor: Cursor) -> None:
+        """Run from where `cursor` stands."""
+        self.cursor = cursor
+        self.leader = None
+        self.job.start = cursor.position
+        self.committed = time.perf_counter()
+        self.save_points = save_points(
+            len(self.job.prompt), cursor.position, self.job.boundaries, self.job.request.save_at
+        )
+
+    def stretch(self, meets: list[int]) -> int:
+        """How many tokens can run until the next save point, or place where a follower takes over."""
+        position = self.position
+        end = len(self.tokens)
+        index = bisect_right(self.save_points, position)
+        if index < len(self.save_points):
+            end = min(end, self.save_points[index])
+        return min([end, *(meet for meet in meets if meet > position)]) - position
+
+    def split(self, choice: int, serial: int, cursor: Cursor, tokenizer: Tokenizer) -> Branch:
+        """Another reply to the same prompt, which is through; `cursor` is a fork."""
+        other = Branch(self.job, range(choice, choice + 1), serial, tokenizer)
+        other.cursor = cursor
+        other.prompt_done = True
+        other.committed = self.committed
+        other.saved = list(self.saved)
+        return other
+
+    def draw(self, row: NDArray[np.float32], context_length: int) -> TokenEvent | None:
+        """Choose the next token from its logits `[vocab]`; sets `reason` if it is the last. None for an end token."""
+        settings = self.job.settings
+        token = self._sampler.draw(row, self._matcher.allowed() if self._matcher else None)
+        self.drawn += 1
+        ends = token in self._end_ids and (self._matcher is not None or not settings.ignore_eos)
+        if ends or token in settings.stop_token_ids:
+            self.reason, self.stop = "stop", token
+            if token == self._end_ids[0] and len(self.tokens) < context_length:
+                # The end of the turn is part of the reply's node: the next turn begins behind it.
+                self.tokens.append(token)
+            return None
+        self.tokens.append(token)
+        complete = self._matcher is not None and self._matcher.feed(token)
+        delta, stop = self._stops.feed(self._decoder.feed(token))
+        self.text += delta
+        if stop is not None:
+            self.reason, self.stop = "stop", stop
+        elif complete:
+            self.reason = "stop"
+        elif self.drawn == settings.max_tokens or len(self.tokens) >= context_length:
+            self.reason = "length"
+        logprob, top = (None, ()) if settings.logprobs is None else log_probabilities(row, token, settings.logprobs)
+        return TokenEvent(token, delta, self.choices.start, logprob, top)
+
+    def rest(self) -> str:
+        """Text that was held back and is now certain."""
+        if isinstance(self.stop, str):
+            return ""
+        delta, stop = self._stops.feed(self._decoder.finish())
+        if stop is None:
+            delta += self._stops.rest()
+        self.text += delta
+        return delta
