@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ramet.errors import RametError
@@ -24,10 +24,7 @@ def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Raises MessageError where a message has not the form it should have.
     """
     plain: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        place = f"messages[{index}]"
-        if not isinstance(message, Mapping):
-            raise MessageError(f"{place} is not an object")
+    for place, message in _each(messages, "messages"):
         copy = {key: value for key, value in message.items() if value is not None}
         if not isinstance(copy.get("role"), str):
             raise MessageError(f"{place} has no role")
@@ -44,6 +41,17 @@ def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         else:
             plain.append(copy)
     return plain
+
+
+def _each(messages: Sequence[Any], place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each message and its place; one that holds `messages` (a turn of several results) stands for those."""
+    for index, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise MessageError(f"{place}[{index}] is not an object")
+        if isinstance(message.get("messages"), list):
+            yield from _each(message["messages"], f"{place}[{index}].messages")
+        else:
+            yield f"{place}[{index}]", message
 
 
 def text_of(message: Mapping[str, Any]) -> str:

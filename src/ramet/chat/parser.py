@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +28,14 @@ class Parser:
     Whitespace that is dropped: around reasoning; newlines after it; before a call; after a call unless text follows.
     """
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]] | None, *, in_reasoning: bool) -> None:
-        """`tools` in OpenAI's form; `in_reasoning`: the prompt ended inside `<think>`."""
+    def __init__(
+        self, tools: Sequence[Mapping[str, Any]] | None, *, in_reasoning: bool = False, prompt_text: str = ""
+    ) -> None:
+        """`tools` in OpenAI's form, whose functions may be called; `in_reasoning`: the prompt ended inside `<think>`.
+
+        The ids of calls are hashes of `prompt_text` and the call, so that they differ from turn to turn, and whoever
+        parses the same reply to the same prompt finds the same.
+        """
         self._schemas = dict(_name_and_schema(tool) for tool in tools or ())
         self._read = self._reasoning if in_reasoning else self._beginning
         self._text = ""  # given, but not yet decided upon
@@ -40,6 +46,7 @@ class Parser:
         self._after_call = False
         self._reader: CallReader | None = None
         self._calls = 0
+        self._ids = hashlib.blake2b(prompt_text.encode("utf-8", "surrogatepass"), digest_size=12)
 
     def feed(self, text: str) -> list[Event]:
         """The events that `text` completes."""
@@ -137,11 +144,12 @@ class Parser:
             self._after_call = False
 
     def _emit_call(self, call: Call) -> None:
-        index = self._calls
+        index, raw = self._calls, self._text[: call.end]
+        self._ids.update(f"{index} {raw}".encode())
         self._events += [
-            ToolCallStart(index, f"call_{secrets.token_hex(12)}", call.name),
+            ToolCallStart(index, f"call_{self._ids.hexdigest()}", call.name),
             ToolCallArguments(index, _to_json(call.arguments)),
-            ToolCallEnd(index, self._text[: call.end]),
+            ToolCallEnd(index, raw),
         ]
         self._calls += 1
         self._text = self._text[call.end :]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramet.chat.events import assistant_message
 from ramet.chat.messages import for_template
 from ramet.chat.parser import Parser
 from ramet.chat.segments import Segments, assign
@@ -48,7 +49,8 @@ class Prompt:
     """Positions in `tokens` at which a message ends, ascending."""
     messages: list[dict[str, Any] | None]
     """For each boundary, the message that ends there. A system message has the tools that it shows as `tools`; several
-    results in one turn are `{"role": "tool", "messages": [...]}`; None is a turn that no message can be found for."""
+    results in one turn are `{"role": "tool", "messages": [...]}`; None is a turn that no message can be found for.
+    They can be rendered again as they are."""
     texts: list[str]
     """For each boundary, the text of its segment."""
     save_at: list[int]
@@ -142,7 +144,12 @@ class Chat:
 
     def parser(self, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> Parser:
         """A streaming parser of one reply to `prompt`, in which `tools` may be called."""
-        return Parser(tools, in_reasoning=prompt.opens_reasoning)
+        return Parser(tools, in_reasoning=prompt.opens_reasoning, prompt_text=prompt.text)
+
+    def parse(self, reply: str, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> dict[str, Any]:
+        """The assistant message, in OpenAI's chat form, that the whole text of a reply to `prompt` amounts to."""
+        parser = self.parser(tools, prompt)
+        return assistant_message([*parser.feed(reply), *parser.finish()])
 
     def _written(
         self, text: str, message: dict[str, Any] | None, reply_tokens: ReplyTokens | None
