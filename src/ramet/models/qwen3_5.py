@@ -160,7 +160,9 @@ class Qwen3_5(nn.Module):
         self.norm = Vector(config.hidden_size)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
         rotary = config.rotary_dim
-        self.inv_freq = 1.0 / config.rope_theta ** (torch.arange(0, rotary, 2, dtype=torch.float32) / rotary)
+        self.inv_freq = 1.0 / config.rope_theta ** (
+            torch.arange(0, rotary, 2, dtype=torch.float32, device="cpu") / rotary
+        )
         attention = [module for module in self.modules() if isinstance(module, GatedAttention)]
         delta = [module for module in self.modules() if isinstance(module, GatedDeltaNet)]
         self.layout = StateLayout(

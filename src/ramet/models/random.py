@@ -1,0 +1,166 @@
+"""Complete checkpoints with random weights, in the published layout: for tests, benchmarks and trying things out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from ramet.models.qwen3_5 import Qwen3_5
+from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
+from ramet.models.qwen3_5_weights import save
+
+_CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "linear_num_key_heads": 1,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "intermediate_size": 48,
+    },
+    # Qwen3.5-0.8B: 20.2 MB of recurrent and window states, 24.6 kB of rows a token.
+    "0.8b": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 16,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "intermediate_size": 3584,
+        "tie_word_embeddings": True,
+    },
+    # The same layers, 64 times thinner: 314 kB of states, 384 B of rows a token; states weigh 819 tokens, there 822.
+    "thin": {
+        "hidden_size": 64,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "linear_num_key_heads": 1,
+        "linear_num_value_heads": 1,
+        "linear_key_head_dim": 48,
+        "linear_value_head_dim": 80,
+        "intermediate_size": 128,
+        "tie_word_embeddings": True,
+    },
+}
+_TINY_MOE = MoEConfig(
+    num_experts=8, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=24
+)
+
+
+def write_random_checkpoint(
+    path: str | Path,
+    *,
+    seed: int,
+    preset: str = "tiny",
+    moe: bool = False,
+    dtype: torch.dtype = torch.float32,
+    nested: bool = True,
+    corpus: Iterable[str] | None = None,
+    corpus_vocabulary: int = 4096,
+    **config_overrides: Any,
+) -> Path:
+    """Write a checkpoint folder that differs from a published Qwen3.5 one only in sizes and sense; returns `path`.
+
+    `preset` is a key of `PRESETS`; `config_overrides` are fields of `Qwen3_5Config`. The tokenizer is byte-level with
+    the family's control tokens: one token per byte, or, where a `corpus` is given, a BPE of at most `corpus_vocabulary`
+    tokens trained on it. The weights keep activations near one and every weight matters, norms included. `nested` is
+    the published layout, else that of a text model alone. The same arguments write the same files.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    size = write_tokenizer(folder, corpus, corpus_vocabulary)
+    sizes: dict[str, Any] = {"vocab_size": -(-size // 64) * 64} | PRESETS[preset]
+    if moe:
+        sizes["moe"] = _TINY_MOE
+    config = Qwen3_5Config(**(sizes | config_overrides))
+    if config.vocab_size < size:
+        raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
+    save(_randomise(Qwen3_5(config), seed), folder, dtype=dtype, nested=nested)
+    return folder
+
+
+def write_tokenizer(folder: Path, corpus: Iterable[str] | None = None, vocabulary: int = 4096) -> int:
+    """Write the tokenizer, its config, the chat template and `generation_config.json`; returns the tokens' number."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    added = len(_CONTROL) + len(_TAGS)
+    trainer = BpeTrainer(
+        vocab_size=(256 if corpus is None else max(256, vocabulary - added)),
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus or (), trainer)
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in _CONTROL])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _TAGS])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ends = {text: tokenizer.token_to_id(text) for text in _CONTROL}
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "Qwen2Tokenizer",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "bos_token": None,
+            "add_bos_token": False,
+            "clean_up_tokenization_spaces": False,
+            "errors": "replace",
+            "split_special_tokens": False,
+        },
+    )
+    _write_json(
+        folder / "generation_config.json",
+        {
+            "eos_token_id": [ends["<|im_end|>"], ends["<|endoftext|>"]],
+            "pad_token_id": ends["<|endoftext|>"],
+            "do_sample": True,
+            "temperature": 1.0,
+            "top_p": 0.95,
+            "top_k": 20,
+        },
+    )
+    template = resources.files("ramet") / "chat" / "qwen3_5.jinja"
+    (folder / "chat_template.jinja").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    return int(tokenizer.get_vocab_size(with_added_tokens=True))
+
+
+@torch.no_grad()
+def _randomise(model: Qwen3_5, seed: int) -> Qwen3_5:
+    """Every matrix normal with variance 1 / inputs; norms, decays and time steps spread around their usual values."""
+    model.initialise(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    for name, weight in model.named_parameters():
+        if name.endswith("embed_tokens.weight"):
+            weight.normal_(0.0, weight.shape[-1] ** -0.5 if model.lm_head is None else 1.0, generator=generator)
+        elif weight.dim() == 1 and not name.endswith(("A_log", "dt_bias")):
+            weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
+        elif weight.dim() > 1 and "conv1d" not in name:
+            weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
+    return model
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
