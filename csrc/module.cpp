@@ -1,5 +1,206 @@
+// The Python module ramet._ramet. It takes addresses and sizes: `ramet.kernels` checks what it passes.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <vector>
+
+#include "isa.h"
+#include "ops.h"
+#include "pack.h"
+#include "parallel.h"
 
 namespace nb = nanobind;
+using namespace ramet;
 
-NB_MODULE(_ramet, m) { m.doc() = "Ramet's compiled CPU kernels."; }
+namespace {
+
+using Address = std::uintptr_t;
+
+float* floats(Address at) { return reinterpret_cast<float*>(at); }
+std::int32_t* ints(Address at) { return reinterpret_cast<std::int32_t*>(at); }
+const std::int64_t* longs(Address at) { return reinterpret_cast<const std::int64_t*>(at); }
+void* memory(Address at) { return reinterpret_cast<void*>(at); }
+
+void require(bool holds, const char* message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+class Spans {
+ public:
+  Spans(const std::vector<Index>& lengths, std::vector<Index> positions,
+        const std::vector<std::vector<Address>>& pages, Index page_elements, const std::vector<Address>& states,
+        Index state_elements)
+      : positions_(std::move(positions)), page_elements_(page_elements), state_elements_(state_elements) {
+    const std::size_t count = lengths.size();
+    require(positions_.size() == count, "spans: as many positions as lengths are needed");
+    require(pages.empty() || pages.size() == count, "spans: as many lists of pages as lengths are needed");
+    require(states.empty() || states.size() == count, "spans: as many states as lengths are needed");
+    offsets_.push_back(0);
+    for (std::size_t s = 0; s < count; ++s) {
+      require(lengths[s] >= 1, "spans: every length must be at least 1");
+      require(positions_[s] >= 0, "spans: positions must not be negative");
+      offsets_.push_back(offsets_.back() + lengths[s]);
+    }
+    for (std::size_t s = 0; s < pages.size(); ++s) {
+      require((positions_[s] + lengths[s] + kPageTokens - 1) / kPageTokens <= static_cast<Index>(pages[s].size()),
+              "spans: too few pages for position + length tokens");
+      first_page_.push_back(static_cast<Index>(pages_.size()));
+      for (const Address page : pages[s]) pages_.push_back(floats(page));
+    }
+    for (const Address state : states) states_.push_back(floats(state));
+  }
+
+  SpanView with_states(Index offset, Index elements) const {
+    require(offsets_.size() == 1 || !states_.empty(), "spans: this op needs states");
+    require(offset >= 0 && elements <= state_elements_ - offset, "the state does not fit into the state buffer");
+    return view();
+  }
+  SpanView with_pages(Index k_offset, Index v_offset, Index elements) const {
+    require(offsets_.size() == 1 || !first_page_.empty(), "spans: this op needs pages");
+    require(k_offset >= 0 && elements <= page_elements_ - k_offset, "the keys do not fit into a page");
+    require(v_offset >= 0 && elements <= page_elements_ - v_offset, "the values do not fit into a page");
+    return view();
+  }
+
+ private:
+  SpanView view() const {
+    return {static_cast<Index>(positions_.size()), offsets_.data(), positions_.data(), states_.data(), pages_.data(),
+            first_page_.data()};
+  }
+
+  std::vector<Index> offsets_, positions_, first_page_;
+  std::vector<float*> pages_, states_;
+  Index page_elements_, state_elements_;
+};
+
+void bind_matrices(nb::module_& m) {
+  m.attr("PANEL") = kPanel;
+  m.def("pack", [](Address weight, Address packed, Index outputs, Index inputs, bool half) {
+    nb::gil_scoped_release released;
+    pack(memory(weight), memory(packed), outputs, inputs, half);
+  });
+  m.def("linear", [](Address x, Index x_stride, Address packed, bool half, Index rows, Index inputs, Index outputs,
+                     Address add, Index add_stride, Address out) {
+    nb::gil_scoped_release released;
+    ops().linear({floats(x), x_stride, {memory(packed), half, outputs, inputs}, rows, floats(add), add_stride,
+                  floats(out)});
+  });
+  m.def("embed", [](Address weight, bool half, Index rows, Index width, Address tokens, Index count, Address out) {
+    require(embed(memory(weight), half, rows, width, longs(tokens), count, floats(out)),
+            "embed: a token is outside the vocabulary");
+  });
+  m.def("embed_packed",
+        [](Address packed, bool half, Index outputs, Index inputs, Address tokens, Index count, Address out) {
+          require(embed_packed({memory(packed), half, outputs, inputs}, longs(tokens), count, floats(out)),
+                  "embed: a token is outside the vocabulary");
+        });
+  m.def("route", [](Address logits, Index stride, Index rows, Index experts, Index top_k, Address chosen,
+                    Address weights) {
+    nb::gil_scoped_release released;
+    ops().route({floats(logits), stride, rows, experts, top_k, ints(chosen), floats(weights)});
+  });
+  m.def("experts", [](Address x, Index x_stride, Address chosen, Address weights, Address gate_up, Address down,
+                      bool half, Index rows, Index top_k, Index experts, Index hidden, Index intermediate,
+                      Address out) {
+    const Index assigned = rows * top_k;
+    for (Index i = 0; i < assigned; ++i)
+      require(ints(chosen)[i] >= 0 && ints(chosen)[i] < experts, "experts: a row chose an expert that does not exist");
+    nb::gil_scoped_release released;
+    const auto size = [](Index n) { return static_cast<std::size_t>(n); };
+    std::vector<float> gathered(size(assigned * hidden)), gate_ups(size(assigned * 2 * intermediate)),
+        products(size(assigned * intermediate)), results(size(assigned * hidden));
+    std::vector<std::int32_t> order(size(assigned)), first(size(experts + 1));
+    ops().experts({floats(x), x_stride, ints(chosen), floats(weights), memory(gate_up), memory(down), half, rows,
+                   top_k, experts, hidden, intermediate, gathered.data(), gate_ups.data(), products.data(),
+                   results.data(), order.data(), first.data(), floats(out)});
+  });
+}
+
+void bind_rows(nb::module_& m) {
+  m.def("rms_norm", [](Address x, Index x_stride, Address weight, float eps, bool zero_centred, Index rows,
+                       Index groups, Index size, Address out) {
+    nb::gil_scoped_release released;
+    ops().rms_norm({floats(x), x_stride, nullptr, 0, floats(weight), eps, zero_centred, rows, groups, size,
+                    floats(out)});
+  });
+  m.def("gated_rms_norm", [](Address x, Index x_stride, Address z, Index z_stride, Address weight, float eps,
+                             Index rows, Index groups, Index size, Address out) {
+    nb::gil_scoped_release released;
+    ops().gated_rms_norm({floats(x), x_stride, floats(z), z_stride, floats(weight), eps, false, rows, groups, size,
+                          floats(out)});
+  });
+  m.def("rope_table", [](Address positions, Address frequencies, Index count, Index half, Address table) {
+    nb::gil_scoped_release released;
+    rope_table(longs(positions), floats(frequencies), count, half, floats(table));
+  });
+  m.def("norm_rope", [](Address x, Index x_stride, Address weight, float eps, bool zero_centred, Address table,
+                        Index rotary, Index rows, Index heads, Index size, Index slot, Address out) {
+    nb::gil_scoped_release released;
+    ops().norm_rope({floats(x), x_stride, floats(weight), eps, zero_centred, floats(table), rotary, rows, heads, size,
+                     slot, floats(out)});
+  });
+  m.def("swiglu", [](Address x, Index x_stride, Index rows, Index width, Address out) {
+    nb::gil_scoped_release released;
+    ops().swiglu({floats(x), x_stride, rows, width, floats(out)});
+  });
+  m.def("sigmoid_gate", [](Address x, Index x_stride, Address gate, Index gate_stride, Index rows, Index heads,
+                           Index size, Index slot, Address out) {
+    nb::gil_scoped_release released;
+    ops().sigmoid_gate({floats(x), x_stride, floats(gate), gate_stride, rows, heads, size, slot, floats(out)});
+  });
+  m.def("add_gated", [](Address base, Index base_stride, Address x, Index x_stride, Address gate, Index gate_stride,
+                        Index rows, Index width, Address out) {
+    nb::gil_scoped_release released;
+    ops().add_gated({floats(base), base_stride, floats(x), x_stride, floats(gate), gate_stride, rows, width,
+                     floats(out)});
+  });
+}
+
+void bind_sessions(nb::module_& m) {
+  m.attr("PAGE_TOKENS") = kPageTokens;
+  nb::class_<Spans>(m, "Spans")
+      .def(nb::init<const std::vector<Index>&, std::vector<Index>, const std::vector<std::vector<Address>>&, Index,
+                    const std::vector<Address>&, Index>());
+  m.def("causal_conv", [](Address x, Index x_stride, Address weight, Index taps, Index width, const Spans& spans,
+                          Index state_offset, Address out) {
+    const SpanView view = spans.with_states(state_offset, (taps - 1) * width);
+    nb::gil_scoped_release released;
+    ops().causal_conv({floats(x), x_stride, floats(weight), taps, width, view, state_offset, floats(out)});
+  });
+  m.def("delta_rule", [](Address qkv, Index qkv_stride, Address a, Index a_stride, Address b, Index b_stride,
+                         Address A_log, Address dt_bias, Index k_heads, Index v_heads, Index k_dim, Index v_dim,
+                         const Spans& spans, Index state_offset, Address out) {
+    const SpanView view = spans.with_states(state_offset, v_heads * k_dim * v_dim);
+    nb::gil_scoped_release released;
+    ops().delta_rule({floats(qkv), qkv_stride, floats(a), a_stride, floats(b), b_stride, floats(A_log),
+                      floats(dt_bias), k_heads, v_heads, k_dim, v_dim, view, state_offset, floats(out)});
+  });
+  m.def("attention", [](Address q, Index q_stride, Address k, Index k_stride, Address v, Index v_stride, Index heads,
+                        Index kv_heads, Index head_dim, float scale, const Spans& spans, Index k_offset,
+                        Index v_offset, Address out) {
+    const SpanView view = spans.with_pages(k_offset, v_offset, kv_heads * head_dim * kPageTokens);
+    nb::gil_scoped_release released;
+    ops().attention({floats(q), q_stride, floats(k), k_stride, floats(v), v_stride, heads, kv_heads, head_dim, scale,
+                     view, k_offset, v_offset, floats(out)});
+  });
+}
+
+}  // namespace
+
+NB_MODULE(_ramet, m) {
+  m.doc() = "Ramet's compiled CPU kernels. Private: use ramet.kernels.";
+  m.def("build_id", &build_id);
+  m.def("isa", &isa);
+  m.def("available_isas", &available_isas);
+  m.def("set_isa", &set_isa);
+  m.def("threads", &thread_count);
+  m.def("set_threads", [](int count) {
+    require(count >= 1, "the number of threads must be at least 1");
+    set_thread_count(count);
+  });
+  bind_matrices(m);
+  bind_rows(m);
+  bind_sessions(m);
+}

@@ -1,0 +1,44 @@
+"""The serving operators: float32, one row's bits independent of every other row.
+
+Every op takes 2-D float32 tensors `[rows, features]` on the CPU whose columns are adjacent; rows may be any stride
+apart, so a column slice of a fused projection is passed as it is. Results are fresh and contiguous. Wrong shapes, dtypes
+or strides raise `ValueError`. No gradient flows through these ops; `kernels.reference` has the differentiable ones.
+
+Ops that read or write a session's states take `Spans`, built once per step.
+"""
+
+from ramet.kernels.activations import add_gated, sigmoid_gate, swiglu
+from ramet.kernels.attention import attention
+from ramet.kernels.conv import causal_conv
+from ramet.kernels.delta_rule import delta_rule
+from ramet.kernels.linear import PackedLinear, embed
+from ramet.kernels.moe import PackedExperts, route
+from ramet.kernels.norms import gated_rms_norm, rms_norm
+from ramet.kernels.rope import norm_rope, rope_table
+from ramet.kernels.runtime import available_isas, build_id, isa, set_isa, set_threads, threads
+from ramet.kernels.spans import PAGE_TOKENS, Spans
+
+__all__ = [
+    "PAGE_TOKENS",
+    "PackedExperts",
+    "PackedLinear",
+    "Spans",
+    "add_gated",
+    "attention",
+    "available_isas",
+    "build_id",
+    "causal_conv",
+    "delta_rule",
+    "embed",
+    "gated_rms_norm",
+    "isa",
+    "norm_rope",
+    "rms_norm",
+    "rope_table",
+    "route",
+    "set_isa",
+    "set_threads",
+    "sigmoid_gate",
+    "swiglu",
+    "threads",
+]

@@ -1,0 +1,173 @@
+// What every op is given, and the table of ops that each instruction set fills.
+//
+// Addresses and sizes only: shapes, dtypes and bounds were checked before. Rows of an input are `*_stride` elements apart,
+// results are contiguous. Every row of a result depends on that row's inputs (and its session's states) alone, by an order
+// of operations that does not depend on the number of rows, on the other rows, or on the threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ramet {
+
+using Index = std::ptrdiff_t;
+
+constexpr int kPanel = 32;       // outputs per panel of packed weights
+constexpr int kPageTokens = 64;  // tokens per page
+
+// Weights in panels: [ceil(outputs / kPanel)][inputs][kPanel], the last panel filled up with zeros. bfloat16 values are
+// interleaved within the 32 of one input: 0, 16, 1, 17, ..., so that 32-bit lanes hold two vectors.
+struct Packed {
+  const void* weights;
+  bool half;  // bfloat16
+  Index outputs, inputs;
+};
+
+struct Linear {
+  const float* x;
+  Index x_stride;
+  Packed w;
+  Index rows;
+  const float* add;  // or null
+  Index add_stride;
+  float* out;
+};
+
+struct Norm {
+  const float* x;
+  Index x_stride;
+  const float* z;  // gate, of gated_rms_norm
+  Index z_stride;
+  const float* weight;
+  float eps;
+  bool zero_centred;
+  Index rows, groups, size;
+  float* out;
+};
+
+struct NormRope {
+  const float* x;
+  Index x_stride;
+  const float* weight;
+  float eps;
+  bool zero_centred;
+  const float* table;  // [rows][rotary]: cosines, sines
+  Index rotary, rows, heads, size, slot;
+  float* out;
+};
+
+struct Swiglu {
+  const float* x;
+  Index x_stride, rows, width;
+  float* out;
+};
+
+struct SigmoidGate {
+  const float* x;
+  Index x_stride;
+  const float* gate;
+  Index gate_stride, rows, heads, size, slot;
+  float* out;
+};
+
+struct AddGated {
+  const float* base;
+  Index base_stride;
+  const float* x;
+  Index x_stride;
+  const float* gate;
+  Index gate_stride, rows, width;
+  float* out;
+};
+
+// Sessions of a step. Rows [offsets[s], offsets[s + 1]) belong to session s and start at absolute position positions[s].
+struct SpanView {
+  Index count;
+  const Index* offsets;
+  const Index* positions;
+  float* const* states;
+  float* const* pages;       // of all sessions, one after the other
+  const Index* first_page;   // where those of session s begin
+};
+
+struct Conv {
+  const float* x;
+  Index x_stride;
+  const float* weight;  // [taps][width]
+  Index taps, width;
+  SpanView spans;
+  Index state_offset;
+  float* out;
+};
+
+struct DeltaRule {
+  const float* qkv;
+  Index qkv_stride;
+  const float* a;
+  Index a_stride;
+  const float* b;
+  Index b_stride;
+  const float* A_log;
+  const float* dt_bias;
+  Index k_heads, v_heads, k_dim, v_dim;
+  SpanView spans;
+  Index state_offset;
+  float* out;
+};
+
+struct Attention {
+  const float* q;
+  Index q_stride;
+  const float* k;
+  Index k_stride;
+  const float* v;
+  Index v_stride;
+  Index heads, kv_heads, head_dim;
+  float scale;
+  SpanView spans;
+  Index k_offset, v_offset;
+  float* out;
+};
+
+struct Route {
+  const float* logits;
+  Index stride, rows, experts, top_k;
+  std::int32_t* chosen;
+  float* weights;
+};
+
+struct Experts {
+  const float* x;
+  Index x_stride;
+  const std::int32_t* chosen;
+  const float* weights;
+  const void* gate_up;  // per expert one packed [2 * intermediate, hidden]
+  const void* down;     // per expert one packed [hidden, intermediate]
+  bool half;
+  Index rows, top_k, experts, hidden, intermediate;
+  // Working memory: rows * top_k rows of hidden, 2 * intermediate, intermediate and hidden columns; row numbers.
+  float* gathered;
+  float* gate_ups;
+  float* products;
+  float* results;
+  std::int32_t* order;
+  std::int32_t* first;  // experts + 1
+  float* out;
+};
+
+struct Ops {
+  void (*linear)(const Linear&);
+  void (*rms_norm)(const Norm&);
+  void (*gated_rms_norm)(const Norm&);
+  void (*norm_rope)(const NormRope&);
+  void (*swiglu)(const Swiglu&);
+  void (*sigmoid_gate)(const SigmoidGate&);
+  void (*add_gated)(const AddGated&);
+  void (*causal_conv)(const Conv&);
+  void (*delta_rule)(const DeltaRule&);
+  void (*attention)(const Attention&);
+  void (*route)(const Route&);
+  void (*experts)(const Experts&);
+};
+
+}  // namespace ramet

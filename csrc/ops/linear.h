@@ -1,0 +1,11 @@
+#pragma once
+
+#include "../ops.h"
+
+namespace ramet::RAMET_ISA {
+
+// Used by the experts too.
+void linear(const Linear&);
+void swiglu(const Swiglu&);
+
+}  // namespace ramet::RAMET_ISA

@@ -1,0 +1,80 @@
+// Mixture of experts: routing, and the experts run on the rows that chose them.
+#include <cmath>
+
+#include "../ops.h"
+#include "../parallel.h"
+#include "../simd.h"
+#include "linear.h"
+
+namespace ramet::RAMET_ISA {
+
+void route(const Route& a) {
+  parallel_for(a.rows, static_cast<double>(a.rows * a.experts * a.top_k), [&](Index r) {
+    const float* const logits = a.logits + r * a.stride;
+    std::int32_t* const chosen = a.chosen + r * a.top_k;
+    float* const weights = a.weights + r * a.top_k;
+    // Kept sorted: larger first, of equal ones the lower index, which comes first here.
+    Index kept = 0;
+    for (Index e = 0; e < a.experts; ++e) {
+      Index at = kept < a.top_k ? kept++ : a.top_k;
+      // A logit that is no number sorts behind every other.
+      const auto before = [](float x, float y) { return x > y || (x == x && y != y); };
+      if (at == a.top_k) {
+        if (!before(logits[e], logits[chosen[at - 1]])) continue;
+        --at;
+      }
+      for (; at > 0 && before(logits[e], logits[chosen[at - 1]]); --at) chosen[at] = chosen[at - 1];
+      chosen[at] = static_cast<std::int32_t>(e);
+    }
+    const float largest = logits[chosen[0]];
+    float total = 0;
+    for (Index i = 0; i < a.top_k; ++i) {
+      weights[i] = std::exp(logits[chosen[i]] - largest);
+      total += weights[i];
+    }
+    for (Index i = 0; i < a.top_k; ++i) weights[i] /= total;
+  });
+}
+
+void experts(const Experts& a) {
+  const Index assigned = a.rows * a.top_k, inner = 2 * a.intermediate;
+  // Assignments in the order of their experts, and within one in the order of the rows. place[i] is where i went.
+  std::int32_t* const first = a.first;
+  std::int32_t* const place = a.order;
+  std::memset(first, 0, static_cast<std::size_t>(a.experts + 1) * sizeof(std::int32_t));
+  for (Index i = 0; i < assigned; ++i) ++first[a.chosen[i] + 1];
+  for (Index e = 0; e < a.experts; ++e) first[e + 1] += first[e];
+  for (Index i = 0; i < assigned; ++i) place[i] = first[a.chosen[i]]++;
+  for (Index e = a.experts; e > 0; --e) first[e] = first[e - 1];
+  first[0] = 0;
+
+  for (Index i = 0; i < assigned; ++i)
+    std::memcpy(a.gathered + place[i] * a.hidden, a.x + i / a.top_k * a.x_stride,
+                static_cast<std::size_t>(a.hidden) * sizeof(float));
+
+  const Index bytes = a.half ? 2 : 4;
+  const auto each = [&](const void* weights, Index outputs, Index inputs, const float* x, float* out) {
+    const Index size = (outputs + kPanel - 1) / kPanel * kPanel * inputs * bytes;
+    for (Index e = 0; e < a.experts; ++e) {
+      const Index begin = first[e], rows = first[e + 1] - begin;
+      if (rows == 0) continue;
+      linear({x + begin * inputs, inputs, {static_cast<const char*>(weights) + e * size, a.half, outputs, inputs}, rows,
+              nullptr, 0, out + begin * outputs});
+    }
+  };
+  each(a.gate_up, inner, a.hidden, a.gathered, a.gate_ups);
+  swiglu({a.gate_ups, inner, assigned, a.intermediate, a.products});
+  each(a.down, a.hidden, a.intermediate, a.products, a.results);
+
+  parallel_for(a.rows, static_cast<double>(assigned * a.hidden), [&](Index r) {
+    float* const out = a.out + r * a.hidden;
+    over_columns(a.hidden, [&](Index c, int lanes) {
+      Vec sum = zero();
+      for (Index i = r * a.top_k; i < (r + 1) * a.top_k; ++i)
+        sum = fma(all(a.weights[i]), load_lanes(a.results + place[i] * a.hidden + c, lanes), sum);
+      store_lanes(out + c, sum, lanes);
+    });
+  });
+}
+
+}  // namespace ramet::RAMET_ISA

@@ -1,0 +1,219 @@
+// Vectors of float32, one implementation per instruction set, chosen by the macros the translation unit is built with.
+//
+// Everything lives in namespace ramet::RAMET_ISA, because the same sources are compiled once per instruction set and
+// linked together. Within an instruction set every product that is summed is a fused multiply-add (the portable one, which
+// has none, multiplies and adds), so that a value has the same bits whatever the shape of the block that computed it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(RAMET_AVX512) || defined(RAMET_AVX2)
+#include <immintrin.h>
+#endif
+
+#define RAMET_INLINE inline __attribute__((always_inline))
+
+namespace ramet::RAMET_ISA {
+
+#if defined(RAMET_AVX512)
+
+struct Vec {
+  static constexpr int width = 16;
+  __m512 v;
+};
+
+RAMET_INLINE Vec zero() { return {_mm512_setzero_ps()}; }
+RAMET_INLINE Vec all(float x) { return {_mm512_set1_ps(x)}; }
+RAMET_INLINE Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+RAMET_INLINE void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+RAMET_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+RAMET_INLINE Vec load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
+RAMET_INLINE void store_first(float* p, Vec a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+RAMET_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+RAMET_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+RAMET_INLINE Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+RAMET_INLINE Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+RAMET_INLINE Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+// A NaN in b is kept, one in a is not.
+RAMET_INLINE Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+RAMET_INLINE Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+RAMET_INLINE Vec keep_first(Vec a, int n, Vec other) { return {_mm512_mask_blend_ps(first(n), other.v, a.v)}; }
+// a where x < limit is false, 0 where it is true.
+RAMET_INLINE Vec zero_where_less(Vec a, Vec x, Vec limit) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_NLT_UQ), a.v)};
+}
+RAMET_INLINE Vec nearest(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+// 2**a for whole a in [-126, 127].
+RAMET_INLINE Vec power_of_two(Vec a) {
+  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(a.v), _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+}
+// Two vectors of bfloat16 that share 32-bit lanes: `low` in the low halves, `high` in the high ones.
+RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
+  const __m512i both = _mm512_loadu_si512(p);
+  low.v = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+  high.v = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+
+#elif defined(RAMET_AVX2)
+
+struct Vec {
+  static constexpr int width = 8;
+  __m256 v;
+};
+
+RAMET_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
+RAMET_INLINE Vec all(float x) { return {_mm256_set1_ps(x)}; }
+RAMET_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+RAMET_INLINE void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+RAMET_INLINE __m256i first(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+RAMET_INLINE Vec load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
+RAMET_INLINE void store_first(float* p, Vec a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+RAMET_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+RAMET_INLINE Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+RAMET_INLINE Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+RAMET_INLINE Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+RAMET_INLINE Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+// A NaN in b is kept, one in a is not.
+RAMET_INLINE Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+RAMET_INLINE Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+RAMET_INLINE Vec keep_first(Vec a, int n, Vec other) {
+  return {_mm256_blendv_ps(other.v, a.v, _mm256_castsi256_ps(first(n)))};
+}
+// a where x < limit is false, 0 where it is true.
+RAMET_INLINE Vec zero_where_less(Vec a, Vec x, Vec limit) {
+  return {_mm256_and_ps(a.v, _mm256_cmp_ps(x.v, limit.v, _CMP_NLT_UQ))};
+}
+RAMET_INLINE Vec nearest(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+// 2**a for whole a in [-126, 127].
+RAMET_INLINE Vec power_of_two(Vec a) {
+  const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(a.v), _mm256_set1_epi32(127));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+}
+// Two vectors of bfloat16 that share 32-bit lanes: `low` in the low halves, `high` in the high ones.
+RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  low.v = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+  high.v = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+
+#else
+
+typedef float Floats __attribute__((vector_size(32)));
+typedef std::int32_t Ints __attribute__((vector_size(32)));
+typedef std::uint32_t Words __attribute__((vector_size(32)));
+
+struct Vec {
+  static constexpr int width = 8;
+  Floats v;
+};
+
+RAMET_INLINE Vec zero() { return {Floats{}}; }
+RAMET_INLINE Vec all(float x) { return {Floats{x, x, x, x, x, x, x, x}}; }
+RAMET_INLINE Vec load(const float* p) {
+  Vec a;
+  std::memcpy(&a.v, p, sizeof a.v);
+  return a;
+}
+RAMET_INLINE void store(float* p, Vec a) { std::memcpy(p, &a.v, sizeof a.v); }
+RAMET_INLINE Vec load_first(const float* p, int n) {
+  float lanes[8] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+RAMET_INLINE void store_first(float* p, Vec a, int n) {
+  for (int i = 0; i < n; ++i) p[i] = a.v[i];
+}
+RAMET_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+RAMET_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+RAMET_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+RAMET_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+RAMET_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+// A NaN in b is kept, one in a is not.
+RAMET_INLINE Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+RAMET_INLINE Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
+RAMET_INLINE Vec keep_first(Vec a, int n, Vec other) {
+  const Ints lane = {0, 1, 2, 3, 4, 5, 6, 7};
+  return {lane < Ints{n, n, n, n, n, n, n, n} ? a.v : other.v};
+}
+// a where x < limit is false, 0 where it is true.
+RAMET_INLINE Vec zero_where_less(Vec a, Vec x, Vec limit) { return {x.v < limit.v ? Floats{} : a.v}; }
+// Exact for |a| < 2**22, which is all that is asked: adding 1.5 * 2**23 leaves no room for a fraction.
+RAMET_INLINE Vec nearest(Vec a) {
+  const Vec shift = all(12582912.0f);
+  return (a + shift) - shift;
+}
+// 2**a for whole a in [-126, 127].
+RAMET_INLINE Vec power_of_two(Vec a) {
+  Vec result;
+  const Ints biased = __builtin_convertvector(a.v, Ints) + 127;
+  const Ints bits = biased << 23;
+  std::memcpy(&result.v, &bits, sizeof bits);
+  return result;
+}
+// Two vectors of bfloat16 that share 32-bit lanes: `low` in the low halves, `high` in the high ones.
+RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
+  Words both;
+  std::memcpy(&both, p, sizeof both);
+  const Words lows = both << 16, highs = both & 0xffff0000u;
+  std::memcpy(&low.v, &lows, sizeof lows);
+  std::memcpy(&high.v, &highs, sizeof highs);
+}
+
+#endif
+
+// The sum and the largest of all lanes: halves are folded onto each other, the same tree for every instruction set.
+RAMET_INLINE float sum(Vec a) {
+  float lane[Vec::width];
+  store(lane, a);
+  for (int half = Vec::width / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+RAMET_INLINE float largest(Vec a) {
+  float lane[Vec::width];
+  store(lane, a);
+  for (int half = Vec::width / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+  return lane[0];
+}
+
+// e**x to about 1 ulp. 0 below -87.3 (no subnormals), and saturated above 88 at e**88.
+RAMET_INLINE Vec exp(Vec x) {
+  const Vec lowest = all(-87.3f);
+  const Vec clamped = max(lowest, min(all(88.0f), x));
+  const Vec n = nearest(clamped * all(1.44269504f));
+  // ln 2 in two parts: the first has few enough bits that n times it is exact.
+  const Vec r = fma(n, all(-1.42860677e-6f), fma(n, all(-0.693145752f), clamped));
+  Vec q = all(0.00138143229f);
+  q = fma(q, r, all(0.00836885162f));
+  q = fma(q, r, all(0.0416684002f));
+  q = fma(q, r, all(0.166665196f));
+  q = fma(q, r, all(0.49999994f));
+  const Vec e = fma(r * r, q, r) + all(1.0f);
+  return zero_where_less(e * power_of_two(n), x, lowest);
+}
+
+RAMET_INLINE Vec sigmoid(Vec x) { return all(1.0f) / (all(1.0f) + exp(zero() - x)); }
+RAMET_INLINE Vec silu(Vec x) { return x / (all(1.0f) + exp(zero() - x)); }
+
+// Calls body(column, lanes) over `columns` columns, a vector at a time; `lanes` is less than a whole vector at the end only.
+template <class Body>
+RAMET_INLINE void over_columns(std::ptrdiff_t columns, Body body) {
+  std::ptrdiff_t c = 0;
+  for (; c + Vec::width <= columns; c += Vec::width) body(c, Vec::width);
+  if (c < columns) body(c, static_cast<int>(columns - c));
+}
+RAMET_INLINE Vec load_lanes(const float* p, int lanes) { return lanes == Vec::width ? load(p) : load_first(p, lanes); }
+RAMET_INLINE void store_lanes(float* p, Vec a, int lanes) {
+  if (lanes == Vec::width)
+    store(p, a);
+  else
+    store_first(p, a, lanes);
+}
+
+}  // namespace ramet::RAMET_ISA

@@ -1,0 +1,23 @@
+// The table of one instruction set's ops.
+#include "ops.h"
+
+namespace ramet::RAMET_ISA {
+
+void linear(const Linear&);
+void rms_norm(const Norm&);
+void gated_rms_norm(const Norm&);
+void norm_rope(const NormRope&);
+void swiglu(const Swiglu&);
+void sigmoid_gate(const SigmoidGate&);
+void add_gated(const AddGated&);
+void causal_conv(const Conv&);
+void delta_rule(const DeltaRule&);
+void attention(const Attention&);
+void route(const Route&);
+void experts(const Experts&);
+
+extern const Ops ops;
+const Ops ops = {linear,    rms_norm,    gated_rms_norm, norm_rope, swiglu, sigmoid_gate,
+                 add_gated, causal_conv, delta_rule,     attention, route,  experts};
+
+}  // namespace ramet::RAMET_ISA

@@ -1,0 +1,153 @@
+"""The compiled kernels: addresses and sizes in, nothing checked. Private to `ramet.kernels`."""
+
+from collections.abc import Sequence
+
+PANEL: int
+PAGE_TOKENS: int
+
+class Spans:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        positions: Sequence[int],
+        pages: Sequence[Sequence[int]],
+        page_elements: int,
+        states: Sequence[int],
+        state_elements: int,
+        /,
+    ) -> None: ...
+
+def build_id() -> str: ...
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def set_isa(name: str, /) -> None: ...
+def threads() -> int: ...
+def set_threads(count: int, /) -> None: ...
+def pack(weight: int, packed: int, outputs: int, inputs: int, half: bool, /) -> None: ...
+def linear(
+    x: int,
+    x_stride: int,
+    packed: int,
+    half: bool,
+    rows: int,
+    inputs: int,
+    outputs: int,
+    add: int,
+    add_stride: int,
+    out: int,
+    /,
+) -> None: ...
+def embed(weight: int, half: bool, rows: int, width: int, tokens: int, count: int, out: int, /) -> None: ...
+def embed_packed(packed: int, half: bool, outputs: int, inputs: int, tokens: int, count: int, out: int, /) -> None: ...
+def route(logits: int, stride: int, rows: int, experts: int, top_k: int, chosen: int, weights: int, /) -> None: ...
+def experts(
+    x: int,
+    x_stride: int,
+    chosen: int,
+    weights: int,
+    gate_up: int,
+    down: int,
+    half: bool,
+    rows: int,
+    top_k: int,
+    experts: int,
+    hidden: int,
+    intermediate: int,
+    out: int,
+    /,
+) -> None: ...
+def rms_norm(
+    x: int,
+    x_stride: int,
+    weight: int,
+    eps: float,
+    zero_centred: bool,
+    rows: int,
+    groups: int,
+    size: int,
+    out: int,
+    /,
+) -> None: ...
+def gated_rms_norm(
+    x: int,
+    x_stride: int,
+    z: int,
+    z_stride: int,
+    weight: int,
+    eps: float,
+    rows: int,
+    groups: int,
+    size: int,
+    out: int,
+    /,
+) -> None: ...
+def rope_table(positions: int, frequencies: int, count: int, half: int, table: int, /) -> None: ...
+def norm_rope(
+    x: int,
+    x_stride: int,
+    weight: int,
+    eps: float,
+    zero_centred: bool,
+    table: int,
+    rotary: int,
+    rows: int,
+    heads: int,
+    size: int,
+    slot: int,
+    out: int,
+    /,
+) -> None: ...
+def swiglu(x: int, x_stride: int, rows: int, width: int, out: int, /) -> None: ...
+def sigmoid_gate(
+    x: int, x_stride: int, gate: int, gate_stride: int, rows: int, heads: int, size: int, slot: int, out: int, /
+) -> None: ...
+def add_gated(
+    base: int,
+    base_stride: int,
+    x: int,
+    x_stride: int,
+    gate: int,
+    gate_stride: int,
+    rows: int,
+    width: int,
+    out: int,
+    /,
+) -> None: ...
+def causal_conv(
+    x: int, x_stride: int, weight: int, taps: int, width: int, spans: Spans, state_offset: int, out: int, /
+) -> None: ...
+def delta_rule(
+    qkv: int,
+    qkv_stride: int,
+    a: int,
+    a_stride: int,
+    b: int,
+    b_stride: int,
+    A_log: int,
+    dt_bias: int,
+    k_heads: int,
+    v_heads: int,
+    k_dim: int,
+    v_dim: int,
+    spans: Spans,
+    state_offset: int,
+    out: int,
+    /,
+) -> None: ...
+def attention(
+    q: int,
+    q_stride: int,
+    k: int,
+    k_stride: int,
+    v: int,
+    v_stride: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    scale: float,
+    spans: Spans,
+    k_offset: int,
+    v_offset: int,
+    out: int,
+    /,
+) -> None: ...
