@@ -14,7 +14,7 @@ CALL, END_CALL = "<tool_call>", "</tool_call>"
 _FUNCTION, _END_FUNCTION = "<function=", "</function>"
 _PARAMETER, _END_PARAMETER = "<parameter=", "</parameter>"
 
-_TAG_IN_VALUE = re.compile(f"{_END_PARAMETER}|{_END_FUNCTION}|{_PARAMETER}")
+_TAG_IN_VALUE = re.compile(f"{_END_PARAMETER}|{_END_FUNCTION}|{_PARAMETER}|{CALL}")
 _NAME_END = re.compile(r"[<>\n]")
 _SPACE = re.compile(r"\s*")
 
@@ -142,9 +142,13 @@ class CallReader:
                     return value
             elif tag.group() == _END_FUNCTION:
                 if _tag_at(text, tag.end(), (END_CALL,))[0] is not None:
-                    self._not_closed(tag.start())
+                    self._not_closed(text, tag.start())
+            elif tag.group() == CALL:
+                ended = text.find(END_CALL, self._at, tag.start()) >= 0
+                if ended and _tag_at(text, tag.end(), (_FUNCTION,))[0] is not None:
+                    self._not_closed(text, tag.start())
             elif self._next_parameter_at(text, tag.end()):
-                self._not_closed(tag.start())
+                self._not_closed(text, tag.start())
             self._scanned = tag.end()
         self._scanned = max(self._scanned, len(text) - len(_END_PARAMETER))  # a tag may have begun
         raise _UndecidedError
@@ -158,8 +162,12 @@ class CallReader:
         given = key in self._arguments or key == self._key
         return end.group() == ">" and not given and key in _properties(self._schemas[self._name])
 
-    def _not_closed(self, position: int) -> None:
-        raise MalformedCallError(position, f"parameter {self._key!r} of {self._name!r} is not closed")
+    def _not_closed(self, text: str, position: int) -> None:
+        # Behind the end of a call, what is there was hardly meant to be part of this one.
+        end = text.find(END_CALL, self._at, position)
+        raise MalformedCallError(
+            position if end < 0 else end + len(END_CALL), f"parameter {self._key!r} of {self._name!r} is not closed"
+        )
 
 
 def _tag_at(text: str, position: int, tags: Sequence[str]) -> tuple[str | None, int]:

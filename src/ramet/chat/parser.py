@@ -59,13 +59,11 @@ class Parser:
     def finish(self) -> list[Event]:
         """The events left when the reply is over, whether it came to its end or was cut off."""
         self._final = True
-        self.feed("")
+        events = self.feed("")
         if self._space and not self._after_call:
-            self._events.append(TextDelta(self._space))
-            self._space = ""
+            events.append(TextDelta(self._space))
         if self._read == self._reasoning and self._reasoned:
-            self._events.append(Note("The reasoning was not closed, so no answer follows it."))
-        events, self._events = self._events, []
+            events.append(Note("The reasoning was not closed, so no answer follows it."))
         return events
 
     # Each of these reads what it can of self._text, and returns False where more is needed to go on.

@@ -140,9 +140,9 @@ class Tokenizer:
 
     @cached_property
     def _without_specials(self) -> tokenizers.Tokenizer:
-        contents = json.loads(self.backend.to_str())
-        contents["added_tokens"] = [token for token in contents["added_tokens"] if not token["special"]]
-        return tokenizers.Tokenizer.from_str(json.dumps(contents))
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.encode_special_tokens = True
+        return backend
 
 
 class StreamDecoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def typed(text: str, schema: Any, root: Any) -> Any:
         value = _WRITTEN[bare]
     else:
         try:
-            value = json.loads(bare, parse_constant=_no_constant)
+            value = json.loads(bare, parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError):
             return text
     return value if _name_of(value) & types else text
@@ -79,5 +80,9 @@ def _name_of(value: Any) -> frozenset[str]:
     return frozenset({"object"} if isinstance(value, Mapping) else {"array"})
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    """JSON has no way to write the others."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
