@@ -121,9 +121,9 @@ class Linker:
 
     @cached_property
     def _vocabulary(self) -> dict[int, list[str]]:
-        """Words of whole cells by length, to forgive a slip of the finger."""
+        """Words of cells and titles by length, to forgive a slip of the finger."""
         words: dict[int, set[str]] = defaultdict(set)
-        for key in self._cells:
+        for key in (*self._cells, *(tuple(plain(c.title).split()) for c in self.table.columns)):
             for word in key:
                 if len(word) >= 5 and word.isalpha():
                     words[len(word)].add(word)
@@ -183,7 +183,7 @@ class Linker:
                 yield _Span(start, start + 1, 0.8, number)
 
     def _corrected(self, word: str) -> str:
-        """The word, or the only cell word one slip away from it."""
+        """The word, or the only word of the table one slip away from it."""
         if len(word) < 5 or not word.isalpha() or word in _COMMON or word in self._known or stem(word) in self._known:
             return word
         near = [
@@ -226,6 +226,8 @@ class Linker:
             number = _NUMBER_WORDS[word]
         elif re.fullmatch(r"\d+|\d{1,3}(,\d{3})+", word):
             number = int(word.replace(",", ""))
+        elif re.fullmatch(r"\d+(st|nd|rd|th)", word):
+            number = int(word[:-2])
         elif re.fullmatch(r"(\d{1,3}(,\d{3})+|\d+)\.\d+", word):
             number = float(word.replace(",", ""))
         else:

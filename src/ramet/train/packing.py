@@ -1,0 +1,95 @@
+"""Conversations to token rows: rendered by the chat template, loss on what the assistant says, packed without padding waste."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+from torch import Tensor
+
+from ramet.chat.template import ChatTemplate
+
+
+@dataclass(frozen=True)
+class Document:
+    tokens: np.ndarray
+    """int32 `[n]`."""
+    learn: np.ndarray
+    """bool `[n]`: whether this token is predicted with loss (never the first)."""
+
+
+@dataclass
+class Batch:
+    """Rows of packed documents. `targets` are the tokens to predict at the places where `at` is true, in order."""
+
+    tokens: Tensor
+    segments: Tensor
+    positions: Tensor
+    at: Tensor
+    targets: Tensor
+
+
+class Encoder:
+    """Renders conversations with a chat template and finds the assistant's tokens in the result.
+
+    Works for templates that write turns as `<|im_start|>role\\n ... <|im_end|>`.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, template: ChatTemplate) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self._start = tokenizer.token_to_id("<|im_start|>")
+        self._end = tokenizer.token_to_id("<|im_end|>")
+        self._head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False).ids
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, reply: bool = False) -> str:
+        return self.template.render({"messages": messages, "add_generation_prompt": reply})
+
+    def encode(self, messages: Sequence[Mapping[str, Any]]) -> Document:
+        """Tokens of a whole conversation; every assistant turn is learnt unless its message says `"loss": False`."""
+        ids = self.tokenizer.encode(self.render(messages), add_special_tokens=False).ids
+        wanted = [m.get("loss", True) for m in messages if m["role"] == "assistant"]
+        learn = np.zeros(len(ids), dtype=bool)
+        turn, at, head = 0, 0, self._head
+        while at < len(ids):
+            if ids[at] == self._start and ids[at : at + len(head)] == head:
+                begin = at + len(head)
+                end = ids.index(self._end, begin)
+                if turn < len(wanted) and wanted[turn]:
+                    learn[begin : end + 1] = True
+                turn, at = turn + 1, end
+            at += 1
+        return Document(np.asarray(ids, dtype=np.int32), learn)
+
+
+def pack(documents: Sequence[Document], rows: int, length: int) -> tuple[Batch, int]:
+    """Fill `rows` rows of `length` tokens, each document whole in one row, in order; and how many were used.
+
+    A document longer than a row is cut. What is left of a row is padding, alone in its segment.
+    """
+    tokens = np.zeros((rows, length), dtype=np.int64)
+    segments = np.full((rows, length), -1, dtype=np.int64)
+    positions = np.zeros((rows, length), dtype=np.int64)
+    at = np.zeros((rows, length), dtype=bool)
+    filled = [0] * rows
+    used = 0
+    for document in documents:
+        size = min(len(document.tokens), length)
+        row = next((r for r in range(rows) if filled[r] + size <= length), None)
+        if row is None:
+            break
+        begin = filled[row]
+        span = slice(begin, begin + size)
+        tokens[row, span] = document.tokens[:size]
+        segments[row, span] = used
+        positions[row, span] = np.arange(size)
+        at[row, begin : begin + size - 1] = document.learn[1:size]
+        filled[row] += size
+        used += 1
+    targets = np.roll(tokens, -1, axis=1)[at]
+    parts = (tokens, segments, positions, at, targets)
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)), used
