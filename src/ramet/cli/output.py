@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -13,9 +16,23 @@ console = Console(highlight=False)
 messages = Console(stderr=True, highlight=False)
 """Everything else: progress, hints, errors."""
 
+Number = TypeVar("Number", int, float)
+
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
+
+
+def as_option(parse: Callable[[str], Number]) -> Callable[[str], Number]:
+    """`parse` as typer wants it, which words a ValueError in its own way."""
+
+    def parsed(text: str) -> Number:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parsed
 
 
 def parse_size(text: str) -> int:

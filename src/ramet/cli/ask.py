@@ -1,0 +1,198 @@
+"""`ramet ask`: questions about a table, answered by the small model with SQL."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ramet.cli.output import console, format_size, messages, plural
+from ramet.cli.places import find_model
+
+if TYPE_CHECKING:
+    from ramet.agent.ask import Answer, Choice
+    from ramet.agent.sql import Result, Table
+    from ramet.engine.runtime import Runtime
+
+_LARGEST_FILE = 512 << 20
+"""The table is read into memory, at several times the size of the file."""
+_SHOWN_ROWS = 20
+_SHOWN_OTHERS = 3
+_TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".xlsx", ".xlsm", ".db", ".sqlite", ".sqlite3"}
+
+
+def ask(
+    file: Annotated[Path, typer.Argument(help="A CSV, TSV, Excel (.xlsx) or SQLite file.", show_default=False)],
+    questions: Annotated[
+        list[str], typer.Argument(metavar="QUESTION", help="In English, each in quotes.", show_default=False)
+    ],
+    branches: Annotated[int, typer.Option(min=1, max=16, help="Ways to follow for each question.")] = 5,
+    tree: Annotated[bool, typer.Option("--tree", help="Show the tree that the branches grew.")] = False,
+    sheet: Annotated[
+        str | None,
+        typer.Option("--sheet", "--table", metavar="NAME", help="Which sheet or table to read. (default: the first)"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="DIR|ORG/NAME", help="Another table model. (default: the small one)"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each question.")] = False,
+) -> None:
+    """Ask a table. The model writes SQL, which is run read-only; most of several branches must agree.
+
+    Prints the SQL, the rows and the answer, and says so when it is not sure.
+
+    [bold]ramet ask orders.csv "How many orders were cancelled?"[/]
+
+    [bold]ramet ask staff.xlsx --sheet 2026 "Who earns most?" "And in which city?" --tree[/]
+    """
+    table = open_table(file, sheet)
+    path = find_model(model)
+    for note in table.notes:
+        messages.print(f"Note: {note}", style="yellow", markup=False)
+    with messages.status("Loading the model ..."):
+        from ramet.agent.ask import TableAgent
+        from ramet.engine.runtime import Runtime
+
+        runtime = Runtime.load(path, ram_bytes=1 << 30)
+    with runtime:
+        agent = TableAgent(runtime, table, branches=branches)
+        answers = []
+        for question in questions:
+            with messages.status("Thinking ..."):
+                answers.append(agent.ask(question))
+            if as_json:
+                typer.echo(json.dumps(as_object(answers[-1]), ensure_ascii=False))
+            else:
+                show(answers[-1])
+        if tree:
+            show_tree(runtime, answers, to_stderr=as_json)
+
+
+def open_table(path: Path, sheet: str | None) -> Table:
+    """Read the file. Raises TableError, saying what is wrong with it, if it is not a table that can be asked."""
+    from ramet.agent.sql import TableError, load_table
+
+    if path.is_dir():
+        raise TableError(f"{path} is a folder; name one CSV, TSV, Excel or SQLite file in it")
+    if path.is_file() and path.stat().st_size > _LARGEST_FILE:
+        raise TableError(
+            f"{path} has {format_size(path.stat().st_size)}; at most {format_size(_LARGEST_FILE)} are read. "
+            "Cut out the part that the question is about"
+        )
+    table = load_table(path, table=sheet)
+    if len(table.columns) == 1 and path.suffix.lower() not in _TABLE_SUFFIXES:
+        raise TableError(f"{path} does not look like a table: no separator cuts its lines into columns")
+    return table
+
+
+def show(answer: Answer) -> None:
+    """Print a question's SQL, rows, answer, and how sure it is."""
+    console.print()
+    console.print(Text(answer.question, "bold"))
+    best = answer.best
+    if best is None:
+        console.print("[yellow]No answer:[/] no branch came to a query that runs. Try other words for the columns.")
+        for branch in answer.branches[:1]:
+            console.print(Text(f"  the last error: {branch.last.error or 'none'}", "dim"))
+        return
+    if best.sql is not None:
+        console.print(Text(best.sql, "cyan"), soft_wrap=True)
+    if best.result is not None and best.result.rows:
+        show_rows(best.result)
+    console.print(Text.assemble(("Answer: ", "bold"), (best.text, "bold green" if answer.sure else "bold yellow")))
+    if not answer.sure:
+        console.print(Text(_doubt(answer), "yellow"))
+        for other in answer.others[:_SHOWN_OTHERS]:
+            console.print(Text(f"  {_votes(other, answer)}: {other.text}", "yellow"), Text(other.sql or "", "dim"))
+
+
+def show_rows(result: Result) -> None:
+    """Print the rows of a result as a table."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    from ramet.agent.table_prompt import show_cell
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(result.columns):
+        numbers = all(isinstance(row[index], int | float | None) for row in result.rows)
+        drawn.add_column(Text(name), justify="right" if numbers else "left")
+    for row in result.rows[:_SHOWN_ROWS]:
+        drawn.add_row(*(Text("" if cell is None else show_cell(cell)) for cell in row))
+    console.print(drawn)
+    left = len(result.rows) - _SHOWN_ROWS
+    if left > 0:
+        console.print(f"... and {'more than ' if result.more else ''}{plural(left, 'more row')}", style="dim")
+
+
+def show_tree(runtime: Runtime, answers: list[Answer], *, to_stderr: bool) -> None:
+    """Print the tree of all branches of all questions, and what it cost."""
+    from ramet.cli.tree_view import draw, message_text, node_line
+
+    attempts: dict[str, Any] = {}
+    votes: Counter[str] = Counter()
+    winners = set()
+    for answer in answers:
+        for branch in answer.branches:
+            for attempt in branch.attempts:
+                if attempt.node is not None:
+                    attempts[attempt.node] = attempt
+                    votes[attempt.node] += 1
+        if answer.best is not None and answer.best.branch.last.node is not None:
+            winners.add(answer.best.branch.last.node)
+
+    def line(node: Any) -> Text:
+        attempt = attempts.get(node.id)
+        cost = f"{node.bill.computed:,} computed, {node.bill.reused:,} reused" if node.bill is not None else ""
+        if attempt is None:
+            return node_line(node.message, tokens=len(node.tokens), cost=cost)
+        said = attempt.sql or attempt.said or message_text(node.message)
+        outcome = attempt.error or (plural(len(attempt.result.rows), "row") if attempt.result is not None else "")
+        drawn = node_line({"role": "assistant", "content": said}, tokens=len(node.tokens), cost=cost, width=160)
+        drawn.append(f" → {outcome}" if outcome else "", "red" if attempt.error else "dim")
+        drawn.append(f" ×{votes[node.id]}" if votes[node.id] > 1 else "", "bold")
+        drawn.append(" ✔" if node.id in winners else "", "bold green")
+        return drawn
+
+    tree = runtime.tree
+    computed = sum(answer.computed for answer in answers)
+    reused = sum(answer.reused for answer in answers)
+    out = messages if to_stderr else console
+    out.print()
+    title = Text(f"prompt tokens: {computed:,} computed, {reused:,} reused", "bold")
+    out.print(draw(title, tree.children(tree.root), tree.children, line), soft_wrap=True)
+
+
+def as_object(answer: Answer) -> dict[str, Any]:
+    """An answer as `--json` prints it."""
+    best = answer.best
+    return {
+        "question": answer.question,
+        "answer": best.text if best else None,
+        "sure": answer.sure,
+        "agreement": best.share if best else 0.0,
+        "sql": best.sql if best else None,
+        "columns": list(best.result.columns) if best and best.result else [],
+        "rows": [list(row) for row in best.result.rows] if best and best.result else [],
+        "others": [{"answer": o.text, "sql": o.sql, "agreement": o.share} for o in answer.others],
+        "tokens": {"computed": answer.computed, "reused": answer.reused},
+    }
+
+
+def _votes(choice: Choice, answer: Answer) -> str:
+    return f"{round(choice.share * len(answer.branches))} of {len(answer.branches)}"
+
+
+def _doubt(answer: Answer) -> str:
+    best = answer.best
+    assert best is not None
+    if best.result is not None and not best.branch.last.found:
+        return "Not sure: nothing in the table fits the question as it was understood."
+    if best.sql is None:
+        return "Not sure: this was answered without a query."
+    return f"Not sure: only {_votes(best, answer)} branches say so." + (" Others say:" if answer.others else "")

@@ -1,0 +1,270 @@
+"""`ramet chat`: a terminal chat that forks, goes back and survives a restart."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ramet.cli.output import as_option, console, messages, parse_size, plural, show_error
+from ramet.cli.places import find_model, trees
+from ramet.errors import RametError
+
+if TYPE_CHECKING:
+    from ramet.cli.conversation import Conversation, Piece
+    from ramet.engine import FinishEvent
+
+HELP = """\
+/fork [NAME]   keep this place under a name (1, 2, ... if you give none) and go on
+/goto PLACE    go to a kept place, or to the node whose id begins with PLACE (see /tree)
+/back [N]      take back the last N turns (1); what you say next is a new branch
+/retry         ask the last question again; the new reply is a branch beside the old one
+/tree          the tree of this chat; ● is where you are
+/save FILE     write the messages from the start to here as JSON
+/help          this
+/quit          leave; Ctrl-D does too. Ctrl-C stops a reply"""
+
+
+def chat(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="DIR|ORG/NAME",
+            help="Checkpoint folder, or a pulled model. (default: the small one)",
+        ),
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="NODE|last", help="Go on from here: a node's id, or [bold]last[/].")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system message for a new chat.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where sessions are kept. (default: in RAMET_HOME)")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="0 takes the likeliest token. (default: what the model asks for)")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 4096,
+    memory: Annotated[
+        int, typer.Option(parser=as_option(parse_size), metavar="SIZE", help="Memory for the states of the sessions.")
+    ] = "2GiB",  # type: ignore[assignment]  # typer parses the default too
+) -> None:
+    """Chat in the terminal: fork, go back, and go on tomorrow without computing a token twice.
+
+    [bold]ramet chat --model Qwen/Qwen3.5-0.8B[/]
+
+    [bold]ramet chat --session last[/]   goes on where you left
+
+    Inside, /help lists what you can do.
+    """
+    path = find_model(model)
+    folder = directory or trees()
+    folder.mkdir(parents=True, exist_ok=True)
+    with messages.status("Loading the model ..."):
+        from ramet.cli.conversation import Conversation
+        from ramet.engine import Sampling
+        from ramet.engine.runtime import Runtime
+
+        runtime = Runtime.load(path, tree_dir=folder, ram_bytes=memory)
+    with runtime:
+        conversation = Conversation(
+            runtime, system=system, sampling=Sampling(temperature=temperature, max_tokens=max_tokens)
+        )
+        Terminal(conversation, folder / "chat.json").run(session)
+
+
+class Terminal:
+    """Reads lines, follows commands, prints replies, and remembers the last place and the kept ones in `file`."""
+
+    def __init__(self, conversation: Conversation, file: Path) -> None:
+        self.conversation = conversation
+        self.file = file
+        self.last, self.kept = self._remembered()
+        self.commands: dict[str, Callable[[list[str]], None]] = {
+            "/fork": self.fork,
+            "/goto": self.goto,
+            "/back": self.back,
+            "/retry": self.retry,
+            "/tree": self.tree,
+            "/save": self.save,
+            "/help": lambda _: console.print(HELP, markup=False),
+        }
+
+    def run(self, session: str | None) -> None:
+        """Chat until the user leaves. `session`: where to go on (`last`, a kept name, a node id); None: a new chat."""
+        if session is not None:
+            if session == "last" and self.last is None:
+                raise RametError("there is no last session to go on with; leave --session out to begin one")
+            self.goto([self.last if session == "last" and self.last is not None else session])
+        elif self.last is not None:
+            messages.print(f"The last session ended at {self.last[:8]}: go on with --session last", style="dim")
+        messages.print(f"{self.conversation.runtime.path.name}. /help lists the commands, /quit leaves.", style="dim")
+        for line in _lines():
+            if not line.strip():
+                continue
+            try:
+                if not line.startswith("/"):
+                    self.show(self.conversation.say(line))
+                elif not self.follow(line):
+                    break
+            except RametError as error:
+                show_error(str(error))
+            self.remember()
+
+    def follow(self, line: str) -> bool:
+        """Do what a command line says; False to leave."""
+        try:
+            name, *rest = shlex.split(line)
+        except ValueError as error:
+            raise RametError(f"{line}: {error}") from None
+        if name in ("/quit", "/exit"):
+            return False
+        command = self.commands.get(name)
+        if command is None:
+            raise RametError(f"there is no command {name}; /help lists them")
+        command(rest)
+        return True
+
+    def show(self, pieces: Iterator[Piece | FinishEvent]) -> None:
+        """Print a reply as it comes, reasoning dimmed, then what it cost. Ctrl-C stops it."""
+        from ramet.cli.conversation import Piece
+
+        reasoning = False
+        try:
+            for piece in pieces:
+                if isinstance(piece, Piece):
+                    if reasoning and not piece.reasoning:
+                        console.print("\n")
+                    reasoning = piece.reasoning
+                    console.print(
+                        piece.text, end="", markup=False, soft_wrap=True, style="dim italic" if reasoning else None
+                    )
+                else:
+                    console.print()
+                    self.say_cost(piece)
+        except KeyboardInterrupt:
+            pieces.close()  # type: ignore[attr-defined]  # a generator: closing it cancels the reply
+            console.print()
+            messages.print("Stopped; this reply is not kept. /retry asks again.", style="dim")
+
+    def say_cost(self, finish: FinishEvent) -> None:
+        if finish.reason == "error":
+            raise RametError(finish.error or "the engine failed")
+        usage = finish.usage
+        speed = usage.completion_tokens / usage.reply_seconds if usage.reply_seconds else 0.0
+        place = finish.node[:8] if finish.node else "-"
+        cut = " · cut at --max-tokens" if finish.reason == "length" else ""
+        messages.print(
+            f"{place} · prompt {plural(usage.prompt_tokens, 'token')}, {usage.reused:,} reused · "
+            f"reply {plural(usage.completion_tokens, 'token')}, {speed:.1f} a second{cut}",
+            style="dim",
+        )
+
+    def fork(self, words: list[str]) -> None:
+        node = self.conversation.node
+        if node is None:
+            raise RametError("there is nothing to fork yet: say something first")
+        name = words[0] if words else str(next(n for n in range(1, len(self.kept) + 2) if str(n) not in self.kept))
+        self.kept[name] = node.id
+        console.print(f"Kept this place ({node.id[:8]}) as {name}. Go on; /goto {name} comes back here.", markup=False)
+
+    def goto(self, words: list[str]) -> None:
+        if len(words) != 1:
+            raise RametError("say where: /goto PLACE, a name from /fork or the start of a node's id from /tree")
+        self.conversation.go(self.kept.get(words[0], words[0]))
+        self.say_place()
+
+    def back(self, words: list[str]) -> None:
+        if words and not (words[0].isdecimal() and int(words[0])):
+            raise RametError(f"/back takes a number of turns, not {words[0]!r}")
+        self.conversation.back(int(words[0]) if words else 1)
+        self.say_place()
+
+    def retry(self, _: list[str]) -> None:
+        self.show(self.conversation.retry())
+
+    def tree(self, _: list[str]) -> None:
+        from ramet.cli.tree_view import draw, node_line
+
+        tree, here = self.conversation.runtime.tree, self.conversation.node
+        path = self.conversation.path()
+        if not path or here is None:
+            raise RametError("there is no tree yet: say something first")
+        names = {node: name for name, node in self.kept.items()}
+        console.print(
+            draw(
+                "this chat",
+                path[:1],
+                tree.children,
+                lambda node: node_line(
+                    node.message,
+                    tokens=len(node.tokens),
+                    cost=f"kept as {names[node.id]}" if node.id in names else "",
+                    name=("● " if node.id == here.id else "") + node.id[:8],
+                ),
+            )
+        )
+
+    def save(self, words: list[str]) -> None:
+        if len(words) != 1:
+            raise RametError("say where to: /save FILE")
+        try:
+            text = json.dumps(self.conversation.messages(), indent=1, ensure_ascii=False)
+            Path(words[0]).expanduser().write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RametError(f"cannot write {words[0]}: {error.strerror}") from None
+        console.print(f"Wrote {plural(len(self.conversation.messages()), 'message')} to {words[0]}", markup=False)
+
+    def say_place(self) -> None:
+        """Say where the chat is now, by the last question and reply."""
+        from ramet.cli.output import shorten
+        from ramet.cli.tree_view import message_text
+
+        said = self.conversation.messages()
+        if self.conversation.node is None:
+            console.print("At the start.")
+        for message in said[-2:] if self.conversation.node is not None else ():
+            console.print(f"  {message['role']}: {shorten(message_text(message), 100)}", markup=False, style="dim")
+
+    def remember(self) -> None:
+        node = self.conversation.node
+        self.last = node.id if node is not None else self.last
+        fingerprint = self.conversation.runtime.model.fingerprint
+        state = self._read() | {fingerprint: {"last": self.last, "kept": self.kept}}
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        new.replace(self.file)
+
+    def _remembered(self) -> tuple[str | None, dict[str, str]]:
+        state = self._read().get(self.conversation.runtime.model.fingerprint, {})
+        return state.get("last"), dict(state.get("kept", {}))
+
+    def _read(self) -> dict[str, dict[str, object]]:  # per model: places are nodes, which belong to one model
+        try:
+            state = json.loads(self.file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            messages.print(f"{self.file} is damaged; places kept with /fork are forgotten", style="yellow")
+            return {}
+        return state if isinstance(state, dict) else {}
+
+
+def _lines() -> Iterator[str]:
+    """Lines that the user types, until Ctrl-D. Ctrl-C at the prompt drops the line."""
+    interactive = sys.stdin.isatty()
+    if interactive:
+        import readline  # noqa: F401  # importing it is what gives input() a history and editing
+    while True:
+        try:
+            yield input("\n> " if interactive else "")
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            messages.print("\n/quit or Ctrl-D leaves.", style="dim")

@@ -1,0 +1,127 @@
+"""A chat as a place in a tree: every reply is a node, going back is choosing an ancestor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ramet.chat import ReasoningDelta, TextDelta
+from ramet.engine import FinishEvent, Request, Sampling
+from ramet.engine.runtime import Runtime
+from ramet.errors import RametError
+from ramet.tree import Node
+
+
+class ChatError(RametError):
+    """A chat command that cannot be followed here."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a streamed reply."""
+
+    text: str
+    reasoning: bool
+
+
+class Conversation:
+    """Where a terminal chat is in the tree, and the moves that it can make."""
+
+    def __init__(self, runtime: Runtime, *, system: str | None = None, sampling: Sampling) -> None:
+        self.runtime = runtime
+        self.system = system
+        self.sampling = sampling
+        self.node: Node | None = None
+        """The last reply (or, after going back, the one before); None at the start."""
+        self.question: str | None = None
+        """What the user said last: what `retry` asks again."""
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages from the start to here, in chat form."""
+        said = [dict(node.message) for node in self.path() if node.message is not None]
+        if self.system is not None and not said:
+            said.insert(0, {"role": "system", "content": self.system})
+        return said
+
+    def path(self) -> list[Node]:
+        """The nodes from the first message to here."""
+        return self.runtime.tree.path(self.node) if self.node is not None else []
+
+    def say(self, text: str) -> Iterator[Piece | FinishEvent]:
+        """Ask and stream the reply; ends with the FinishEvent. The place moves only when a reply is whole.
+
+        Closing the iterator early cancels the reply.
+        """
+        self.question = text
+        runtime = self.runtime
+        asked = [*self.messages(), {"role": "user", "content": text}]
+        prompt = runtime.chat.render(asked, reply_tokens=runtime.tree.reply_tokens)
+        request = Request(
+            prompt.tokens,
+            prompt.boundaries,
+            prompt.messages,
+            prompt.save_at,
+            sampling=self.sampling,
+            parse_reply=lambda reply: runtime.chat.parse(reply, None, prompt),
+            store=True,
+            label="chat",
+        )
+        parser = runtime.chat.parser(None, prompt)
+        handle = runtime.engine.submit(request)
+        try:
+            for event in handle:
+                events = parser.feed(event.text_delta)
+                if isinstance(event, FinishEvent):
+                    events = [*events, *parser.finish()]
+                for part in events:
+                    if isinstance(part, TextDelta | ReasoningDelta):
+                        yield Piece(part.text, isinstance(part, ReasoningDelta))
+                if isinstance(event, FinishEvent):
+                    if event.reason not in ("cancelled", "error") and event.node is not None:
+                        self.node = runtime.tree.node(event.node)
+                    yield event
+        finally:
+            if not handle.finished:
+                handle.cancel()
+                handle.result()
+
+    def retry(self) -> Iterator[Piece | FinishEvent]:
+        """Ask the last question again, from where it was asked: its new reply is a sibling of the old one."""
+        if self.question is None:
+            raise ChatError("there is nothing to ask again yet")
+        question = self.question
+        if self.node is not None and (asked := self.last_question(self.path())) is not None:
+            index, text = asked
+            if text == question:
+                self.node = self.path()[index].parent
+        return self.say(question)
+
+    def back(self, turns: int) -> None:
+        """Go back to before the last `turns` questions. Raises ChatError if there were not that many."""
+        path = self.path()
+        for done in range(turns):
+            asked = self.last_question(path)
+            if asked is None:
+                raise ChatError(f"only {done} {'turn' if done == 1 else 'turns'} to go back")
+            path = path[: asked[0]]
+        self.node = path[-1] if path else None
+        self.question = None
+
+    def go(self, name: str) -> None:
+        """Go to the node whose id begins with `name`. Raises ChatError if none or several do."""
+        found = [node for node in self.runtime.tree.nodes() if node.id.startswith(name)]
+        if len(found) != 1:
+            raise ChatError(f"no node begins with {name!r}" if not found else f"{len(found)} nodes begin with {name!r}")
+        self.node = found[0]
+        asked = self.last_question(self.path())
+        self.question = asked[1] if asked is not None else None
+
+    @staticmethod
+    def last_question(path: Sequence[Node]) -> tuple[int, str] | None:
+        """Index in `path` and text of the last user message."""
+        for index in range(len(path) - 1, -1, -1):
+            message = path[index].message
+            if message is not None and message.get("role") == "user":
+                return index, str(message.get("content"))
+        return None
