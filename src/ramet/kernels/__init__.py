@@ -1,8 +1,9 @@
 """The serving operators: float32, one row's bits independent of every other row.
 
 Every op takes 2-D float32 tensors `[rows, features]` on the CPU whose columns are adjacent; rows may be any stride
-apart, so a column slice of a fused projection is passed as it is. Results are fresh and contiguous. Wrong shapes, dtypes
-or strides raise `ValueError`. No gradient flows through these ops; `kernels.reference` has the differentiable ones.
+apart, so a column slice of a fused projection is passed as it is. Results are fresh and contiguous. Wrong shapes,
+dtypes or strides raise `ValueError`. No gradient flows through these ops; `kernels.reference` has the differentiable
+ones.
 
 Ops that read or write a session's states take `Spans`, built once per step.
 """

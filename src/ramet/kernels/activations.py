@@ -22,8 +22,8 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def sigmoid_gate(x: Tensor, gate: Tensor, *, heads: int) -> Tensor:
     """`x * sigmoid(gate)` head by head, `[T, heads * D]`.
 
-    `gate` is `[T, heads * S]` with S >= D; the last D columns of each head's S are its gate, so the projection that holds
-    `[query | gate]` per head is passed whole.
+    `gate` is `[T, heads * S]` with S >= D; the last D columns of each head's S are its gate, so the projection that
+    holds `[query | gate]` per head is passed whole.
     """
     count, width = x.shape
     if heads < 1 or width % heads or gate.shape[1] % heads or gate.shape[1] < width:

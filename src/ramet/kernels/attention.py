@@ -25,8 +25,8 @@ def attention(
 ) -> Tensor:
     """Write the new keys and values into the sessions' pages, then attend causally: `[T, heads * head_dim]`.
 
-    q `[T, heads * head_dim]`, k and v `[T, kv_heads * head_dim]`; query head h reads key head `h // (heads // kv_heads)`.
-    A page holds its keys at `k_offset` as `[kv_heads, head_dim, 64]` and its values at `v_offset` as
+    q `[T, heads * head_dim]`, k and v `[T, kv_heads * head_dim]`; query head h reads key head `h // (heads //
+    kv_heads)`. A page holds its keys at `k_offset` as `[kv_heads, head_dim, 64]` and its values at `v_offset` as
     `[kv_heads, 64, head_dim]`. The softmax runs page by page in order of position, so a row's bits do not depend on the
     rows it came with. Rows of a page at or after the session's end are never read.
     """

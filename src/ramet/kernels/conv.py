@@ -13,8 +13,8 @@ from ramet.kernels.spans import Spans
 def causal_conv(x: Tensor, weight: Tensor, spans: Spans, state_offset: int) -> Tensor:
     """Depthwise causal convolution, then silu: `[T, C] -> [T, C]`.
 
-    `weight` is float32 `[K, C]`, the oldest tap first: a checkpoint's `[C, 1, K]` turned once at load. The window of the
-    last K - 1 inputs, `[K - 1, C]` and oldest first, is at `state_offset` of each session's state and is moved on.
+    `weight` is float32 `[K, C]`, the oldest tap first: a checkpoint's `[C, 1, K]` turned once at load. The window of
+    the last K - 1 inputs, `[K - 1, C]` and oldest first, is at `state_offset` of each session's state and is moved on.
     """
     taps, width = weight.shape
     out = torch.empty((spans.rows, width))

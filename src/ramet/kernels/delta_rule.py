@@ -26,9 +26,9 @@ def delta_rule(
 ) -> Tensor:
     """The gated delta rule over every session's rows: `[T, v_heads * v_dim]`.
 
-    qkv `[T, 2 * k_heads * k_dim + v_heads * v_dim]` (queries | keys | values), a and b `[T, v_heads]`, A_log and dt_bias
-    float32 `[v_heads]`. The state S `[v_heads, k_dim, v_dim]` is at `state_offset` of each session's state. Per token and
-    value head, with q and k of key head `head // (v_heads // k_heads)`:
+    qkv `[T, 2 * k_heads * k_dim + v_heads * v_dim]` (queries | keys | values), a and b `[T, v_heads]`, A_log and
+    dt_bias float32 `[v_heads]`. The state S `[v_heads, k_dim, v_dim]` is at `state_offset` of each session's state. Per
+    token and value head, with q and k of key head `head // (v_heads // k_heads)`:
 
         q, k = q / sqrt(sum(q**2) + 1e-6) * k_dim**-0.5,  k / sqrt(sum(k**2) + 1e-6)
         S = exp(-exp(A_log) * softplus(a + dt_bias)) * S

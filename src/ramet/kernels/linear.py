@@ -12,8 +12,8 @@ from ramet.kernels.arrays import contiguous, rows
 class PackedLinear:
     """`y = x @ weight.T`, each output summed over the inputs in order whatever the number of rows.
 
-    The weight `[out, in]`, float32 or bfloat16, is copied into panels of 32 outputs and may be freed afterwards; bfloat16
-    stays bfloat16 in memory and gives the same bits as its float32 widening.
+    The weight `[out, in]`, float32 or bfloat16, is copied into panels of 32 outputs and may be freed afterwards;
+    bfloat16 stays bfloat16 in memory and gives the same bits as its float32 widening.
     """
 
     def __init__(self, weight: Tensor) -> None:

@@ -57,8 +57,8 @@ class PackedExperts:
     def __call__(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """The weighted sum of each row's chosen experts, `[T, H]`, summed in the order in which `route` chose them.
 
-        chosen int32 `[T, top_k]` and weights float32 `[T, top_k]` from `route`. `ValueError` for an expert that does not
-        exist.
+        chosen int32 `[T, top_k]` and weights float32 `[T, top_k]` from `route`. `ValueError` for an expert that does
+        not exist.
         """
         count, top_k = chosen.shape
         out = torch.empty((count, self.hidden))

@@ -24,8 +24,8 @@ def norm_rope(x: Tensor, weight: Tensor, eps: float, table: Tensor, *, heads: in
     """Each head's rms norm, then the rotation of its first R columns (column i with column i + R / 2).
 
     x `[T, heads * S]`, weight float32 `[D]` with D <= S, table `[T, R]` from `rope_table` with R <= D ->
-    `[T, heads * D]`. The first D columns of each head's S are read, so a projection that holds `[query | gate]` per head
-    is passed whole.
+    `[T, heads * D]`. The first D columns of each head's S are read, so a projection that holds `[query | gate]` per
+    head is passed whole.
     """
     count, width = x.shape
     size, rotary = weight.numel(), table.shape[1]

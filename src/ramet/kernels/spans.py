@@ -16,10 +16,10 @@ PAGE_TOKENS: int = _ramet.PAGE_TOKENS
 class Spans:
     """Which rows of a step belong to which session, and where that session's states are. Built once per step.
 
-    `lengths[s]` rows belong to session s, in order; the first of them is at absolute position `positions[s]`. `pages[s]`
-    are its pages from position 0 on (float32 `[page_elements]` each), enough for `positions[s] + lengths[s]` tokens;
-    `states[s]` is its state buffer (float32 `[state_elements]`). `pages` or `states` may be left out for a model that has
-    no such layers. Holds on to the tensors. Raises `ValueError` if they do not fit each other.
+    `lengths[s]` rows belong to session s, in order; the first of them is at absolute position `positions[s]`.
+    `pages[s]` are its pages from position 0 on (float32 `[page_elements]` each), enough for `positions[s] + lengths[s]`
+    tokens; `states[s]` is its state buffer (float32 `[state_elements]`). `pages` or `states` may be left out for a
+    model that has no such layers. Holds on to the tensors. Raises `ValueError` if they do not fit each other.
     """
 
     def __init__(
