@@ -20,7 +20,7 @@ from ramet.server.settings import Settings
 
 
 def create_app(runtime: Runtime, settings: Settings) -> Starlette:
-    """The HTTP application over a loaded runtime, which stays the caller's to close; `app.state.service.close()` first."""
+    """The HTTP application over a loaded runtime. The caller closes `app.state.service`, then the runtime."""
     shown = metrics.Metrics(runtime)
     app = Starlette(
         routes=[

@@ -102,10 +102,9 @@ def _sampling(body: ChatRequest, service: Service) -> Sampling:
         if not key.isdecimal():
             raise bad_request(f"the keys of logit_bias are token ids, not {key!r}", "logit_bias", "invalid_value")
         bias[int(key)] = value
+    asked = service.output_tokens(body.max_tokens, "max_tokens")
     if body.max_completion_tokens is not None:
-        asked, field = body.max_completion_tokens, "max_completion_tokens"
-    else:
-        asked, field = body.max_tokens, "max_tokens"
+        asked = service.output_tokens(body.max_completion_tokens, "max_completion_tokens")
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return Sampling(
         temperature=body.temperature,
@@ -116,7 +115,7 @@ def _sampling(body: ChatRequest, service: Service) -> Sampling:
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty,
         seed=body.seed,
-        max_tokens=service.output_tokens(asked, field),
+        max_tokens=asked,
         stop=stop,
         stop_token_ids=tuple(body.stop_token_ids or ()),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,

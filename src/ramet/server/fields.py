@@ -6,6 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from ramet.server.errors import ApiError, bad_request
 
@@ -47,11 +48,11 @@ def parse_body(raw: bytes, model: type[B]) -> B:
 
 def _field_error(error: ValidationError, data: dict[str, Any]) -> ApiError:
     """The one error worth telling: of a union's failures, the one that got furthest into the data."""
-    best: tuple[int, str, dict[str, Any]] | None = None
+    best: tuple[int, str, ErrorDetails] | None = None
     for detail in error.errors(include_url=False, include_context=False):
         depth, path = _path(detail["loc"], data, missing=detail["type"] == "missing")
         if best is None or depth > best[0]:
-            best = (depth, path, dict(detail))
+            best = (depth, path, detail)
     assert best is not None  # a ValidationError has at least one
     _, path, detail = best
     kind = detail["type"]
@@ -66,7 +67,7 @@ def _field_error(error: ValidationError, data: dict[str, Any]) -> ApiError:
 
 
 def _path(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[int, str]:
-    """How many steps of `loc` lie in the data, and those steps as `a.b[0].c`; pydantic's names of union members drop out."""
+    """How many steps of `loc` lie in the data, and those as `a.b[0].c`; pydantic's names of union members drop out."""
     path, depth, current = "", 0, data
     for index, step in enumerate(loc):
         last = index == len(loc) - 1

@@ -18,6 +18,8 @@ log = logging.getLogger("ramet.server")
 
 _OPEN = ("/health",)
 """Paths that need no key."""
+_CLIENT_GONE = 499
+"""Counted for a request whose client did not wait for the answer."""
 
 
 class Gate:
@@ -52,20 +54,25 @@ class Gate:
             self._check_key(scope["path"], headers)
             await self._app(scope, self._limited(receive, headers), counted_send)
             return
+        except ClientGone:
+            status = _CLIENT_GONE
+            return
         except ApiError as error:
             answer = error
         except RametError as error:
             answer = ApiError(500, str(error))
-        except ClientGone:
-            return
         except Exception as error:
             log.exception("%s %s (%s) failed", scope["method"], scope["path"], request_id)
             answer = internal_error(error)
         finally:
-            endpoint = scope.get("endpoint")
-            self._metrics.answered(getattr(endpoint, "__name__", "none"), status)
-        if status == 0:
+            if status:
+                self._count(scope, status)
+        if not status:
+            self._count(scope, answer.status)
             await answer.response(dialect, request_id)(scope, receive, counted_send)
+
+    def _count(self, scope: Scope, status: int) -> None:
+        self._metrics.answered(getattr(scope.get("endpoint"), "__name__", "none"), status)
 
     def _check_key(self, path: str, headers: Headers) -> None:
         if self._key is None or path in _OPEN:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from ramet.chat import Event as ChatEvent
-from ramet.chat import Parser, Prompt, ReasoningDelta, TextDelta, assistant_message
+from ramet.chat import Parser, Prompt, ReasoningDelta, TextDelta
 from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
 from ramet.engine.runtime import Runtime
 from ramet.errors import RametError
@@ -80,8 +79,12 @@ class Generation:
 
 async def start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
     """Render `ask`, check it against the limits and hand it to the engine. Raises `ApiError` where it cannot be run."""
-    # Rendering and tokenizing take milliseconds to tens of them: not on the event loop.
-    prompt = await asyncio.to_thread(prepare, runtime, ask)
+    # Rendering, tokenizing and compiling a grammar take milliseconds, at times seconds: not on the event loop.
+    return await asyncio.to_thread(_start, runtime, settings, ask)
+
+
+def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
+    prompt = prepare(runtime, ask)
     longest = min(settings.limits.prompt_tokens or runtime.model.context_length, runtime.model.context_length - 1)
     if len(prompt.tokens) > longest:
         raise bad_request(
@@ -91,15 +94,14 @@ async def start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
     sampling = ask.sampling
     if ask.tools and ask.choice.mode == "none":
         sampling = without_calls(sampling, runtime.tokenizer.token_id("<tool_call>"))
-    grammar = _grammar(ask, prompt)
     request = Request(
         tokens=prompt.tokens,
         boundaries=prompt.boundaries,
         messages=prompt.messages,
         save_at=prompt.save_at,
         sampling=sampling,
-        grammar=grammar,
-        parse_reply=lambda text: _message(runtime.chat.parser(ask.tools, prompt), text),
+        grammar=_grammar(ask, prompt),
+        parse_reply=lambda text: runtime.chat.parse(text, ask.tools, prompt),
         pin_seconds=settings.pin_seconds,
         store=ask.store,
     )
@@ -142,7 +144,3 @@ def _grammar(ask: Ask, prompt: Prompt) -> Grammar | None:
         return ask.form.grammar(after_reasoning=prompt.opens_reasoning)
     except RametError as error:
         raise bad_request(str(error), "response_format", "invalid_schema") from None
-
-
-def _message(parser: Parser, text: str) -> dict[str, Any]:
-    return assistant_message([*parser.feed(text), *parser.finish()])

@@ -21,7 +21,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Piece:
-    """The next part of one choice's reply: what the parser made of it and the log probabilities of its text's tokens."""
+    """The next part of one choice's reply: what the parser made of it, and its text's log probabilities."""
 
     choice: int
     events: list[ChatEvent]

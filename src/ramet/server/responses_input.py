@@ -71,7 +71,8 @@ def read_turn(body: ResponsesRequest, service: Service) -> Turn:
     head: list[ChatMessage] = [] if instructions is None else [{"role": "system", "content": instructions}]
     messages = [*head, *before, *new]
     _check_outputs(messages)
-    thinking, template_kwargs = template_settings(body.reasoning and body.reasoning.effort, body.chat_template_kwargs)
+    effort = body.reasoning.effort if body.reasoning is not None else None
+    thinking, template_kwargs = template_settings(effort, body.chat_template_kwargs)
     ask = Ask(
         messages=messages,
         sampling=_sampling(body, service),

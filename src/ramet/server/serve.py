@@ -38,6 +38,7 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
         with runtime:
             app = create_app(runtime, settings)
             try:
+                listener.listen()
                 if ready is not None:
                     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
                 config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What every endpoint shares: the loaded model, the limits on what runs at once, and the start and end of a question."""
+"""What every endpoint shares: the loaded model, the limits on what runs, and a question's start and end."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Service:
 
 
 class Started:
-    """A running question and its place among those that may run at once. `close()` ends both, and may be called twice."""
+    """A running question and its place among those that may run at once. `close()` ends both; twice does no harm."""
 
     def __init__(self, generation: Generation, release: Callable[[], None]) -> None:
         self.generation = generation

@@ -26,7 +26,7 @@ def event(data: Mapping[str, Any] | str, name: str | None = None) -> str:
 
 
 async def unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T:
-    """The result of `work`, which is cancelled when the client disconnects (`ClientGone`). The body must have been read."""
+    """The result of `work`, cancelled when the client disconnects (`ClientGone`). The body must have been read."""
     task = asyncio.ensure_future(work())
     watch = asyncio.ensure_future(_disconnected(request))
     try:

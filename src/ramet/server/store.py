@@ -1,4 +1,4 @@
-"""Responses and conversations that outlive their request: which node of the tree each one is, in one SQLite database."""
+"""Responses and conversations that outlive their request, in one SQLite database: which node of the tree each is."""
 
 from __future__ import annotations
 
