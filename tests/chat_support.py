@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ramet.chat import QWEN3_5
@@ -59,3 +60,73 @@ def write_chat_files(folder: Path, *, template: str = QWEN3_5, config: dict[str,
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def function_tool(name: str, **properties: Any) -> dict[str, Any]:
+    """A tool in OpenAI's form whose parameters have these schemas."""
+    parameters = {"type": "object", "properties": properties}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": f"Does <{name}> & more", "parameters": parameters},
+    }
+
+
+TOOLS = [
+    function_tool("search", query={"type": "string"}, limit={"type": "integer"}),
+    function_tool("größe", value={"type": "object"}),
+]
+
+
+def tool_call(name: str, arguments: dict[str, Any] | str, call_id: str = "call_0") -> dict[str, Any]:
+    """A call in OpenAI's form."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+_texts = st.text(max_size=24) | st.sampled_from(
+    [
+        "",
+        " ",
+        "Hello there.\n",
+        "a\n\nb",
+        "Grüße 🙂 東京",
+        "<think>\nmm\n</think>\n\nso",
+        "<tool_response>\nx\n</tool_response>",
+    ]
+)
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
+    max_leaves=4,
+)
+_contents = _texts | st.lists(st.builds(lambda text: {"type": "text", "text": text}, _texts), max_size=3)
+_calls = st.builds(
+    tool_call, st.sampled_from(["search", "größe"]), st.dictionaries(st.text("abc_é", min_size=1), _values, max_size=3)
+)
+
+
+def _without_none(message: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if value is not None}
+
+
+_assistants = st.builds(
+    lambda content, reasoning, calls: _without_none(
+        {"role": "assistant", "content": content, "reasoning_content": reasoning, "tool_calls": calls}
+    ),
+    st.none() | _contents,
+    st.none() | _texts,
+    st.none() | st.lists(_calls, max_size=3),
+)
+_users = st.builds(lambda content: {"role": "user", "content": content}, _contents)
+_results = st.builds(lambda content: {"role": "tool", "tool_call_id": "call_0", "content": content}, _contents)
+_systems = st.builds(lambda content: {"role": "system", "content": content}, _texts)
+conversations = st.builds(
+    lambda system, question, rest: [*system, {"role": "user", "content": f"Q: {question}"}, *rest],
+    st.lists(_systems, max_size=1),
+    _texts,
+    st.lists(_users | _assistants | _assistants | _results, max_size=7),
+)
+"""Conversations in OpenAI's chat form that Qwen3.5's format can show; call arguments are objects."""
