@@ -10,6 +10,9 @@ SPACING = 512
 MOST_INSIDE = 8
 """States saved inside one message. Until the message is through they cannot be evicted, so they must stay few."""
 
+NEAR = 8
+"""So close behind a saved state another one is not worth the step that would end there."""
+
 SMALLEST_PREFIX = 64
 """A shared beginning shorter than this is quicker to run again than worth a saved state."""
 
@@ -26,10 +29,10 @@ def save_points(length: int, start: int, boundaries: Sequence[int], save_at: Seq
     points = {min(point, length - 1) for point in save_at or [*boundaries[-1:], length]}
     if boundaries and boundaries[0] >= SMALLEST_PREFIX:
         points.add(min(boundaries[0], length - 1))
-    points = {point for point in points if point > start}
+    points = {point for point in points if point - start >= NEAR}
     result: list[int] = []
     last = start
-    for point in sorted({*points, *inside, length - 1} - {start}):
+    for point in sorted({*points, *inside, length - 1}):
         step = max(SPACING, (point - last) // MOST_INSIDE)
         while point - last > step + step // 4:
             last += step
