@@ -124,4 +124,6 @@ def _units(
 
 
 def _may_head(role: str | None, unit: dict[str, Any] | None) -> bool:
-    return role is None or unit is None or role == unit["role"] or (role == "user" and unit["role"] == "tool")
+    if unit is None:  # a system turn that the template makes up
+        return role == "system"
+    return role is None or role == unit["role"] or (role == "user" and unit["role"] == "tool")
