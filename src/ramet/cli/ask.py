@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ramet.cli.output import console, format_size, messages, plural
+from ramet.cli.output import console, format_size, messages, plural, printable, shorten
 from ramet.cli.places import find_model
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def open_table(path: Path, sheet: str | None) -> Table:
 def show(answer: Answer) -> None:
     """Print a question's SQL, rows, answer, and how sure it is."""
     console.print()
-    console.print(Text(answer.question, "bold"))
+    console.print(Text(printable(answer.question), "bold"))
     best = answer.best
     if best is None:
         console.print("[yellow]No answer:[/] no branch came to a query that runs. Try other words for the columns.")
@@ -101,14 +101,19 @@ def show(answer: Answer) -> None:
             console.print(Text(f"  the last error: {branch.last.error or 'none'}", "dim"))
         return
     if best.sql is not None:
-        console.print(Text(best.sql, "cyan"), soft_wrap=True)
+        console.print(Text(printable(best.sql), "cyan"), soft_wrap=True)
     if best.result is not None and best.result.rows:
         show_rows(best.result)
-    console.print(Text.assemble(("Answer: ", "bold"), (best.text, "bold green" if answer.sure else "bold yellow")))
+    console.print(
+        Text.assemble(("Answer: ", "bold"), (printable(best.text), "bold green" if answer.sure else "bold yellow"))
+    )
     if not answer.sure:
         console.print(Text(_doubt(answer), "yellow"))
         for other in answer.others[:_SHOWN_OTHERS]:
-            console.print(Text(f"  {_votes(other, answer)}: {other.text}", "yellow"), Text(other.sql or "", "dim"))
+            console.print(
+                Text(f"  {_votes(other, answer)}: {printable(other.text)}", "yellow"),
+                Text(printable(other.sql or ""), "dim"),
+            )
 
 
 def show_rows(result: Result) -> None:
@@ -121,9 +126,9 @@ def show_rows(result: Result) -> None:
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(result.columns):
         numbers = all(isinstance(row[index], int | float | None) for row in result.rows)
-        drawn.add_column(Text(name), justify="right" if numbers else "left")
+        drawn.add_column(Text(printable(name)), justify="right" if numbers else "left")
     for row in result.rows[:_SHOWN_ROWS]:
-        drawn.add_row(*(Text("" if cell is None else show_cell(cell)) for cell in row))
+        drawn.add_row(*(Text("" if cell is None else printable(show_cell(cell))) for cell in row))
     console.print(drawn)
     left = len(result.rows) - _SHOWN_ROWS
     if left > 0:
@@ -165,7 +170,7 @@ def show_tree(runtime: Runtime, answers: list[Answer], *, to_stderr: bool) -> No
     out = messages if to_stderr else console
     out.print()
     title = Text(f"prompt tokens: {computed:,} computed, {reused:,} reused", "bold")
-    out.print(draw(title, tree.children(tree.root), tree.children, line), soft_wrap=True)
+    out.print(draw(title, tree.children(tree.root), tree.children, line))
 
 
 def as_object(answer: Answer) -> dict[str, Any]:

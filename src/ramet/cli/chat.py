@@ -7,11 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ramet.cli.output import as_option, console, messages, parse_size, plural, show_error
+from ramet.cli.output import as_option, console, messages, parse_size, plural, printable, shorten, show_error
 from ramet.cli.places import find_model, trees
 from ramet.errors import RametError
 
@@ -143,7 +143,11 @@ class Terminal:
                         console.print("\n")
                     reasoning = piece.reasoning
                     console.print(
-                        piece.text, end="", markup=False, soft_wrap=True, style="dim italic" if reasoning else None
+                        printable(piece.text),
+                        end="",
+                        markup=False,
+                        soft_wrap=True,
+                        style="dim italic" if reasoning else None,
                     )
                 else:
                     console.print()
@@ -156,6 +160,10 @@ class Terminal:
     def say_cost(self, finish: FinishEvent) -> None:
         if finish.reason == "error":
             raise RametError(finish.error or "the engine failed")
+        for call in (finish.message or {}).get("tool_calls") or ():
+            function = call["function"]
+            text = shorten(f"{function['name']}({function['arguments']})", 200)
+            messages.print(f"calls {text}: a terminal chat runs no tools", style="yellow", markup=False)
         usage = finish.usage
         speed = usage.completion_tokens / usage.reply_seconds if usage.reply_seconds else 0.0
         place = finish.node[:8] if finish.node else "-"
@@ -164,6 +172,7 @@ class Terminal:
             f"{place} · prompt {plural(usage.prompt_tokens, 'token')}, {usage.reused:,} reused · "
             f"reply {plural(usage.completion_tokens, 'token')}, {speed:.1f} a second{cut}",
             style="dim",
+            soft_wrap=True,
         )
 
     def fork(self, words: list[str]) -> None:
@@ -223,7 +232,6 @@ class Terminal:
 
     def say_place(self) -> None:
         """Say where the chat is now, by the last question and reply."""
-        from ramet.cli.output import shorten
         from ramet.cli.tree_view import message_text
 
         said = self.conversation.messages()
@@ -233,25 +241,26 @@ class Terminal:
             console.print(f"  {message['role']}: {shorten(message_text(message), 100)}", markup=False, style="dim")
 
     def remember(self) -> None:
+        """Write down the last place and the kept ones, per model: a node belongs to one model."""
         node = self.conversation.node
         self.last = node.id if node is not None else self.last
-        fingerprint = self.conversation.runtime.model.fingerprint
-        state = self._read() | {fingerprint: {"last": self.last, "kept": self.kept}}
+        state = self._read()
+        state[self.conversation.runtime.model.fingerprint] = {"last": self.last, "kept": self.kept}
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(state, indent=1), encoding="utf-8")
         new.replace(self.file)
 
     def _remembered(self) -> tuple[str | None, dict[str, str]]:
-        state = self._read().get(self.conversation.runtime.model.fingerprint, {})
-        return state.get("last"), dict(state.get("kept", {}))
+        state = self._read().get(self.conversation.runtime.model.fingerprint) or {}
+        return state.get("last"), dict(state.get("kept") or {})
 
-    def _read(self) -> dict[str, dict[str, object]]:  # per model: places are nodes, which belong to one model
+    def _read(self) -> dict[str, Any]:
         try:
             state = json.loads(self.file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError:
-            messages.print(f"{self.file} is damaged; places kept with /fork are forgotten", style="yellow")
+            messages.print(f"{self.file} is damaged; the places kept with /fork are forgotten", style="yellow")
             return {}
         return state if isinstance(state, dict) else {}
 

@@ -39,10 +39,19 @@ class Conversation:
 
     def messages(self) -> list[dict[str, Any]]:
         """The messages from the start to here, in chat form."""
-        said = [dict(node.message) for node in self.path() if node.message is not None]
+        said: list[dict[str, Any]] = []
+        for node in self.path():
+            if node.message is not None:
+                # Results of tools that share a turn are one node.
+                said += node.message.get("messages", [{k: v for k, v in node.message.items() if k != "tools"}])
         if self.system is not None and not said:
             said.insert(0, {"role": "system", "content": self.system})
         return said
+
+    def tools(self) -> list[dict[str, Any]] | None:
+        """The tools of a session that an agent began: they are part of its prompt, also where nobody can run them."""
+        path = self.path()
+        return path[0].message.get("tools") if path and path[0].message is not None else None
 
     def path(self) -> list[Node]:
         """The nodes from the first message to here."""
@@ -56,18 +65,19 @@ class Conversation:
         self.question = text
         runtime = self.runtime
         asked = [*self.messages(), {"role": "user", "content": text}]
-        prompt = runtime.chat.render(asked, reply_tokens=runtime.tree.reply_tokens)
+        tools = self.tools()
+        prompt = runtime.chat.render(asked, tools, reply_tokens=runtime.tree.reply_tokens)
         request = Request(
             prompt.tokens,
             prompt.boundaries,
             prompt.messages,
             prompt.save_at,
             sampling=self.sampling,
-            parse_reply=lambda reply: runtime.chat.parse(reply, None, prompt),
+            parse_reply=lambda reply: runtime.chat.parse(reply, tools, prompt),
             store=True,
             label="chat",
         )
-        parser = runtime.chat.parser(None, prompt)
+        parser = runtime.chat.parser(tools, prompt)
         handle = runtime.engine.submit(request)
         try:
             for event in handle:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,13 +12,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-console = Console(highlight=False)
+_PIPE_WIDTH = 160
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH)
 """Results: what a user may pipe into something else."""
 
 messages = Console(stderr=True, highlight=False)
 """Everything else: progress, hints, errors."""
 
 Number = TypeVar("Number", int, float)
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
@@ -62,6 +68,11 @@ def format_size(size: int) -> str:
     return f"{amount / 1024:.1f} TiB"
 
 
+def printable(text: str) -> str:
+    """The text with control characters made visible: cells and replies may hold escape sequences of terminals."""
+    return _CONTROL.sub(lambda match: chr(0x2400 + ord(match[0])) if match[0] < " " else "\ufffd", text)
+
+
 def plural(count: int, noun: str) -> str:
     """`1 row`, `2 rows`, `1,234 rows`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -69,7 +80,7 @@ def plural(count: int, noun: str) -> str:
 
 def shorten(text: str, width: int) -> str:
     """The text on one line, cut to `width` characters."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

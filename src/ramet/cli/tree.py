@@ -72,7 +72,7 @@ def show(
 
         count = sum(1 for _ in tree.nodes())
         title = Text(f"{plural(count, 'node')}, {format_size(file.stat().st_size)} in {file}", "bold")
-        console.print(draw(title, roots, children, line), soft_wrap=True)
+        console.print(draw(title, roots, children, line))
         shown += 1
     if not shown:
         raise RametError(f"no stored node begins with {node!r}" if node is not None else _nothing(directory))
