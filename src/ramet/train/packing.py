@@ -66,30 +66,41 @@ class Encoder:
         return Document(np.asarray(ids, dtype=np.int32), learn)
 
 
-def pack(documents: Sequence[Document], rows: int, length: int) -> tuple[Batch, int]:
-    """Fill `rows` rows of `length` tokens, each document whole in one row, in order; and how many were used.
+def assign(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Which documents share a row of `length` tokens: longest first, each into the first row with room, by index.
 
-    A document longer than a row is cut. What is left of a row is padding, alone in its segment.
+    Documents longer than a row get one of their own. The fullest rows come first.
     """
-    tokens = np.zeros((rows, length), dtype=np.int64)
-    segments = np.full((rows, length), -1, dtype=np.int64)
-    positions = np.zeros((rows, length), dtype=np.int64)
-    at = np.zeros((rows, length), dtype=bool)
-    filled = [0] * rows
-    used = 0
-    for document in documents:
-        size = min(len(document.tokens), length)
-        row = next((r for r in range(rows) if filled[r] + size <= length), None)
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        size = min(sizes[i], length)
+        row = next((r for r, left in enumerate(room) if left >= size), None)
         if row is None:
-            break
-        begin = filled[row]
-        span = slice(begin, begin + size)
-        tokens[row, span] = document.tokens[:size]
-        segments[row, span] = used
-        positions[row, span] = np.arange(size)
-        at[row, begin : begin + size - 1] = document.learn[1:size]
-        filled[row] += size
-        used += 1
+            rows.append([])
+            room.append(length)
+            row = len(rows) - 1
+        rows[row].append(i)
+        room[row] -= size
+    order = sorted(range(len(rows)), key=lambda r: room[r])
+    return [rows[r] for r in order]
+
+
+def lay(rows: Sequence[Sequence[Document]], length: int) -> Batch:
+    """Documents laid into rows of `length` tokens, cut where they are longer; the rest is padding in its own segment."""
+    shape = (len(rows), length)
+    tokens, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    segments, at = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=bool)
+    for row, documents in enumerate(rows):
+        begin = 0
+        for index, document in enumerate(documents):
+            size = min(len(document.tokens), length - begin)
+            span = slice(begin, begin + size)
+            tokens[row, span] = document.tokens[:size]
+            segments[row, span] = index
+            positions[row, span] = np.arange(size)
+            at[row, begin : begin + size - 1] = document.learn[1:size]
+            begin += size
     targets = np.roll(tokens, -1, axis=1)[at]
     parts = (tokens, segments, positions, at, targets)
-    return Batch(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts)), used
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))

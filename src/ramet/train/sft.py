@@ -1,192 +1,274 @@
-"""Supervised fine-tuning, or training from scratch: `ramet train sft`.
-
-A run is a folder. `state.pt` in it holds everything that the next step depends on (weights, optimisers, the number of
-the next document), replaced atomically; the same command on the same folder goes on where it stopped, and ends with the
-same weights as a run that was never interrupted. `log.jsonl` has a line per reported step.
-"""
+"""Supervised fine-tuning, from scratch or from a checkpoint: what `ramet train sft` runs."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import shutil
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import FrameType
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from ramet.errors import RametError
 from ramet.models.qwen3_5 import Qwen3_5
-from ramet.train.optim import optimisers
-from ramet.train.packing import IGNORED, Batch, Document, pack
+from ramet.models.qwen3_5_config import Qwen3_5Config
+from ramet.models.qwen3_5_weights import load_trainable, save
+from ramet.train.data import Conversations, Tables, prefetch, read_conversations, table_texts
+from ramet.train.optim import make_optimizers
+from ramet.train.packing import Batch
+from ramet.train.tokenizer import train_tokenizer, write_tokenizer
+
+TABLE_TEMPLATE = files("ramet.train").joinpath("table_template.jinja").read_text(encoding="utf-8")
+
+PRESETS: dict[str, dict[str, int]] = {
+    "tiny": {"hidden": 64, "layers": 4, "mlp": 128, "heads": 2, "head_dim": 32, "delta_heads": 2, "key_dim": 16, "value_dim": 32, "vocab": 1024},
+    "small": {"hidden": 192, "layers": 8, "mlp": 512, "heads": 4, "head_dim": 48, "delta_heads": 4, "key_dim": 32, "value_dim": 48, "vocab": 3072},
+    "medium": {"hidden": 256, "layers": 8, "mlp": 640, "heads": 4, "head_dim": 64, "delta_heads": 4, "key_dim": 32, "value_dim": 64, "vocab": 4096},
+}  # fmt: skip
+"""Sizes of models to start from scratch."""
 
 
-class TrainingError(RametError):
-    """A training run that cannot start or go on as asked."""
+class TrainError(RametError):
+    """Training that cannot start or go on; the message says why."""
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long to train and how fast: a linear warm-up, then a cosine down to a tenth of the learning rate."""
+class SftConfig:
+    """One run. Everything but `out` and the intervals decides the result, bit for bit on one machine."""
 
-    steps: int
-    lr: float = 3e-3
-    warmup: int = 100
-    weight_decay: float = 0.05
-    optimizer: Literal["adamw", "muon"] = "muon"
+    out: Path
+    """The folder of the finished checkpoint; `out/training` keeps what a resumed run needs, and the log."""
+    data: Path | None = None
+    """Conversations as JSON lines; or `task`."""
+    task: Literal["tables"] | None = None
+    model: Path | None = None
+    """A checkpoint to continue from; None starts from scratch with `preset`."""
+    preset: str = "small"
+    optimizer: Literal["muon", "adamw"] = "muon"
     precision: Literal["float32", "bf16"] = "float32"
+    steps: int = 1000
+    seed: int = 0
+    lr: float = 0.0
+    """Peak learning rate; 0 takes the optimizer's usual one."""
+    weight_decay: float = 0.01
     rows: int = 16
-    """Rows per step."""
-    length: int = 256
-    """Tokens per row."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    save_every: int = 200
-    report_every: int = 20
+    length: int = 512
+    warmup: int = 50
+    checkpoint_every: int = 100
+    log_every: int = 10
 
-    def lr_at(self, step: int) -> float:
-        """The learning rate of step number `step`, from 0."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    @property
+    def rate(self) -> float:
+        return self.lr or {"muon": 0.02, "adamw": 0.002}[self.optimizer]
 
 
-class Documents(Protocol):
-    """A stream of documents that can be entered anywhere: document `number` depends on nothing but its number."""
+def run(config: SftConfig) -> Path:
+    """Train, resuming if `out/training` holds a state of the same run. Returns the folder of the checkpoint.
 
-    def __call__(self, number: int) -> Document: ...
-
-
-def train(
-    model: Qwen3_5,
-    documents: Documents,
-    schedule: Schedule,
-    run: Path,
-    *,
-    every_save: Callable[[int], None] | None = None,
-) -> list[float]:
-    """Train `model` in place; returns the loss of each step run now (mean over the learnt tokens, in nats).
-
-    Saves to `run` every `save_every` steps and at the end. Ctrl-C lets the step at hand end, saves, and then raises
-    KeyboardInterrupt.
-    `every_save` is called with the step's number after each save. Raises TrainingError if `run` holds another run.
+    Ctrl-C saves a state and raises KeyboardInterrupt; the same call goes on from there.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    optims = optimisers(model, schedule.optimizer, lr=schedule.lr, weight_decay=schedule.weight_decay)
-    step, number = _resume(run, model, optims, schedule)
-    losses: list[float] = []
-    log_file = (run / "log.jsonl").open("a")
-    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-    progress = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
-    with log_file, progress, _interrupts_between_steps() as interrupted:
-        bar = progress.add_task("", total=schedule.steps, completed=step)
-        since, learnt = time.monotonic(), 0
-        while step < schedule.steps:
-            batch, number = pack(documents, number, schedule.rows, schedule.length)
-            losses.append(_step(model, optims, batch, schedule, step))
-            step, learnt = step + 1, learnt + batch.tokens.numel()
-            if step % schedule.report_every == 0 or step == schedule.steps:
-                recent = losses[-schedule.report_every :]
-                rate = learnt / (time.monotonic() - since)
-                loss = sum(recent) / len(recent)
-                line = {"step": step, "loss": round(loss, 5), "lr": schedule.lr_at(step - 1), "documents": number}
-                log_file.write(json.dumps(line | {"tokens_per_second": round(rate)}) + "\n")
-                log_file.flush()
-                progress.update(bar, description=f"loss {loss:.4f}, {rate:,.0f} tokens/s")
-                since, learnt = time.monotonic(), 0
-            progress.update(bar, completed=step)
-            if step % schedule.save_every == 0 or step == schedule.steps or interrupted():
-                _save(run, model, optims, schedule, step, number)
-                if every_save is not None:
-                    every_save(step)
+    _check(config)
+    training = config.out / "training"
+    training.mkdir(parents=True, exist_ok=True)
+    _same_run(config, training)
+    model = _begin(config)
+    optimizers = make_optimizers(model, config.optimizer, config.rate, config.weight_decay)
+    done = _resume(training, model, optimizers)
+    log = _Log(training / "log.jsonl", done)
+    source: tuple[Any, ...] = (Conversations, config.out, config.data) if config.data else (Tables, config.out)
+    batches = prefetch(*source, start=done, stop=config.steps, seed=config.seed, rows=config.rows, length=config.length)
+    with _interruptible() as interrupted, _progress() as progress:
+        bar = progress.add_task("training", total=config.steps, completed=done, loss="", speed="")
+        for step, batch in enumerate(batches, done):
+            started = time.monotonic()
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group.setdefault("peak", group["lr"]) * _schedule(step, config)
+            loss, right = train_step(model, optimizers, batch, config.precision)
+            seconds = time.monotonic() - started
+            if not loss == loss:
+                raise TrainError(f"step {step}: the loss is not a number; lower --lr (it was {config.rate:g})")
+            if step % config.log_every == 0 or step == config.steps - 1:
+                speed = batch.tokens.numel() / seconds
+                log.write(step=step, loss=round(loss, 5), right=round(right, 4), tokens_per_second=round(speed))
+                progress.update(bar, loss=f"loss {loss:.3f}", speed=f"{speed:,.0f} tokens/s")
+            progress.update(bar, completed=step + 1)
+            if interrupted() or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                _save_state(training, step + 1, model, optimizers)
             if interrupted():
+                log.close()
                 raise KeyboardInterrupt
-    return losses
+    log.close()
+    save(model, config.out, dtype=torch.bfloat16)
+    return config.out
+
+
+def train_step(
+    model: Qwen3_5, optimizers: list[torch.optim.Optimizer], batch: Batch, precision: str = "float32"
+) -> tuple[float, float]:
+    """One update on one batch. Returns the mean loss and the share of target tokens that were the likeliest."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = model.train_forward(batch.tokens, batch.segments, batch.positions, at=batch.at)
+    loss = F.cross_entropy(logits.float(), batch.targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    right = (logits.detach().argmax(-1) == batch.targets).float().mean()
+    return loss.item(), right.item()
+
+
+def _schedule(step: int, config: SftConfig) -> float:
+    """Linear warmup, a constant half, then linearly down to nothing."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    flat = config.steps // 2
+    return 1.0 if step < flat else max(0.0, (config.steps - step) / max(1, config.steps - flat))
+
+
+def _check(config: SftConfig) -> None:
+    if (config.data is None) == (config.task is None):
+        raise TrainError("give either --data FILE.jsonl or --task tables")
+    if config.data is not None:
+        read_conversations(config.data)
+    if config.model is None and config.preset not in PRESETS:
+        raise TrainError(f"there is no preset {config.preset!r}; known are {', '.join(PRESETS)}")
+    if config.steps < 1:
+        raise TrainError(f"--steps must be at least 1, not {config.steps}")
+
+
+def _same_run(config: SftConfig, training: Path) -> None:
+    """Refuse to resume a run under other settings: the result would be neither the one nor the other."""
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    for name in ("out", "checkpoint_every", "log_every"):
+        settings.pop(name)
+    file = training / "settings.json"
+    if not file.exists():
+        file.write_text(json.dumps(settings, indent=2) + "\n")
+        return
+    before = json.loads(file.read_text())
+    changed = [f"{k} {before.get(k)} -> {v}" for k, v in settings.items() if before.get(k) != v]
+    if changed:
+        raise TrainError(
+            f"{training} holds a run with other settings ({'; '.join(changed)}). "
+            "Repeat its settings to resume it, or choose another --out."
+        )
+
+
+def _begin(config: SftConfig) -> Qwen3_5:
+    """The model before its first step, and the tokenizer's files in `out`."""
+    if config.model is not None:
+        if config.model.resolve() != config.out.resolve():
+            for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+                if (config.model / name).is_file():
+                    shutil.copyfile(config.model / name, config.out / name)
+        return load_trainable(config.model)
+    sizes = PRESETS[config.preset]
+    if not (config.out / "generation_config.json").is_file():
+        if config.data is not None:
+            texts: Iterator[str] = (str(m.get("content", "")) for c in read_conversations(config.data) for m in c)
+        else:
+            texts = table_texts(TABLE_TEMPLATE, config.seed)
+        write_tokenizer(train_tokenizer(texts, sizes["vocab"]), config.out, TABLE_TEMPLATE)
+    return Qwen3_5(model_config(sizes)).initialise(config.seed)
+
+
+def model_config(sizes: dict[str, int]) -> Qwen3_5Config:
+    return Qwen3_5Config(
+        vocab_size=sizes["vocab"],
+        hidden_size=sizes["hidden"],
+        num_hidden_layers=sizes["layers"],
+        num_attention_heads=sizes["heads"],
+        num_key_value_heads=max(1, sizes["heads"] // 2),
+        head_dim=sizes["head_dim"],
+        linear_num_key_heads=sizes["delta_heads"],
+        linear_num_value_heads=sizes["delta_heads"],
+        linear_key_head_dim=sizes["key_dim"],
+        linear_value_head_dim=sizes["value_dim"],
+        intermediate_size=sizes["mlp"],
+        tie_word_embeddings=True,
+        max_position_embeddings=8192,
+        rope_theta=10_000.0,
+        partial_rotary_factor=0.5,
+    )
+
+
+def _save_state(training: Path, step: int, model: Qwen3_5, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Written beside and moved into place: whenever the process dies, a whole state is there."""
+    state = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+    fresh = training / "state.pt.new"
+    with fresh.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(training / "state.pt")
+
+
+def _resume(training: Path, model: Qwen3_5, optimizers: list[torch.optim.Optimizer]) -> int:
+    file = training / "state.pt"
+    if not file.is_file():
+        return 0
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return int(state["step"])
+
+
+class _Log:
+    """One JSON object a line; on resuming, lines of steps that will be run again are dropped."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] < done]
+        path.write_text("".join(f"{line}\n" for line in kept))
+        self._file = path.open("a")
+
+    def write(self, **fields: Any) -> None:
+        self._file.write(json.dumps(fields) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 @contextmanager
-def _interrupts_between_steps() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only sets what the yielded function returns: half a step must never be saved."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals only reach the main thread
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+def _interruptible() -> Iterator[Any]:
+    """Turns Ctrl-C and a polite kill into a flag that the loop looks at between steps."""
+    flag = [False]
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        flag[0] = True
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield lambda: flag[0]
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _step(model: Qwen3_5, optims: list[torch.optim.Optimizer], batch: Batch, schedule: Schedule, step: int) -> float:
-    at = batch.targets != IGNORED
-    if not bool(at.any()):
-        raise TrainingError("a whole batch has nothing to learn: do the conversations have replies of the assistant?")
-    with torch.autocast("cpu", torch.bfloat16, enabled=schedule.precision == "bf16"):
-        logits = model.train_forward(batch.tokens, batch.segments, batch.positions, at=at)
-    loss = F.cross_entropy(logits.float(), batch.targets[at])
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
-    for optim in optims:
-        for group in optim.param_groups:
-            group["lr"] = schedule.lr_at(step)
-        optim.step()
-        optim.zero_grad(set_to_none=True)
-    value = loss.item()
-    if not math.isfinite(value):
-        raise TrainingError(f"the loss of step {step + 1} is {value}: try a lower learning rate")
-    return value
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
 
 
-def _state_of(model: Qwen3_5, optims: list[torch.optim.Optimizer], schedule: Schedule) -> dict[str, Any]:
-    return {
-        "weights": model.state_dict(),
-        "optimisers": [optim.state_dict() for optim in optims],
-        "schedule": asdict(schedule),
-    }
-
-
-def _save(
-    run: Path, model: Qwen3_5, optims: list[torch.optim.Optimizer], schedule: Schedule, step: int, number: int
-) -> None:
-    new = run / "state.pt.new"
-    torch.save(_state_of(model, optims, schedule) | {"step": step, "number": number}, new)
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
-    new.replace(run / "state.pt")
-
-
-def _resume(run: Path, model: Qwen3_5, optims: list[torch.optim.Optimizer], schedule: Schedule) -> tuple[int, int]:
-    """Bring a stopped run's state back; returns the number of the next step and of the next document."""
-    file = run / "state.pt"
-    if not file.exists():
-        return 0, 0
-    try:
-        state: dict[str, Any] = torch.load(file, weights_only=True)
-    except Exception as error:  # whatever torch makes of a file that is not its own
-        raise TrainingError(f"{file} cannot be read ({error}): start in another folder, or delete it") from error
-    # How often to save and report may change between starts; what the numbers depend on may not.
-    bookkeeping = {"save_every", "report_every"}
-    was = {name: value for name, value in state["schedule"].items() if name not in bookkeeping}
-    now = {name: value for name, value in asdict(schedule).items() if name not in bookkeeping}
-    if was != now:
-        changed = ", ".join(f"{n} was {was.get(n)} and is now {now.get(n)}" for n in now if was.get(n) != now.get(n))
-        raise TrainingError(f"{run} holds a run with other settings ({changed}): give the same, or another folder")
-    weights: dict[str, Tensor] = state["weights"]
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if own != {name: tensor.shape for name, tensor in weights.items()}:
-        raise TrainingError(f"{run} holds a run of a model of another shape: start in another folder")
-    model.load_state_dict(weights)
-    for optim, saved in zip(optims, state["optimisers"], strict=True):
-        optim.load_state_dict(saved)
-    return int(state["step"]), int(state["number"])
+__all__ = ["PRESETS", "SftConfig", "Tensor", "TrainError", "run", "train_step"]
