@@ -80,7 +80,17 @@ class Generation:
 async def start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
     """Render `ask`, check it against the limits and hand it to the engine. Raises `ApiError` where it cannot be run."""
     # Rendering, tokenizing and compiling a grammar take milliseconds, at times seconds: not on the event loop.
-    return await asyncio.to_thread(_start, runtime, settings, ask)
+    starting = asyncio.ensure_future(asyncio.to_thread(_start, runtime, settings, ask))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_abandon)  # a thread cannot be stopped half-way: what it starts is cancelled then
+        raise
+
+
+def _abandon(starting: asyncio.Future[Generation]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().cancel()
 
 
 def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
