@@ -19,3 +19,7 @@ class NodeInUse(RametError):
 
 class DiskError(RametError):
     """The sessions' database could not be opened, read or written."""
+
+
+class DamagedPart(Exception):
+    """A stored page or state is not what was written. Never shown: it is dropped and computed again."""

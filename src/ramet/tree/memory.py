@@ -13,6 +13,9 @@ from ramet.tree.node import Node
 from ramet.tree.policy import is_tip, worth
 from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, blocks
 
+SPILL = 4
+"""States that go to disk together when one must, for fewer transactions."""
+
 
 class Memory:
     """Counts every page and state buffer in memory and keeps their sum under a budget where it can.
@@ -65,7 +68,7 @@ class Memory:
         if page.data is not None:
             self.bytes -= self.layout.page_bytes
             page.data = None
-        kept = page.stored if page.part is not None else 0
+        kept = page.stored
         for holder in [holder for holder in page.holders if holder.rows_in(page.block) > kept]:
             drop_page(page, holder)
 
@@ -160,7 +163,7 @@ class Memory:
                 heapq.heappush(queue, (now, id(state), state))
                 continue
             if state.part is None:
-                self.spill([state])
+                self.spill([state, *(other for _, _, other in queue[: SPILL - 1])])
             if state.data is not None:
                 self.evict(state)
                 self.states_evicted += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ class Bill:
     """Tokens whose states were already there."""
     seconds: float = 0.0
     """Wall-clock time from admission to commit."""
+    made: float = field(default_factory=time.time, compare=False)
+    """When, in seconds of Unix time."""
 
 
 @dataclass(frozen=True)

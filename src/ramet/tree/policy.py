@@ -13,13 +13,11 @@ PATIENCE = 16
 
 def is_tip(state: SavedState, segment: Segment, *, on_disk: bool) -> bool:
     """Whether no session has saved a later state behind this one in the same tier."""
-    if any(
-        position > state.position and (other.part if on_disk else other.data) is not None
-        for position, other in segment.states.items()
-    ):
-        return False
-    own = sum((other.part if on_disk else other.data) is not None for other in segment.states.values())
-    return (segment.stored_states if on_disk else segment.ram_states) == own
+    own = [
+        position for position, other in segment.states.items() if (other.on_disk if on_disk else other.data is not None)
+    ]
+    below = (segment.stored_states if on_disk else segment.ram_states) - len(own)
+    return not below and all(position <= state.position for position in own)
 
 
 def worth(state: SavedState, layout: StateLayout, clock: int, *, on_disk: bool = False) -> float:

@@ -7,6 +7,7 @@ same tokens pass through the same segment, so rows and states are stored once, w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,10 +15,21 @@ from ramet.models.states import PAGE_TOKENS
 from ramet.tree.node import Node, Tokens
 
 
+@dataclass(frozen=True)
+class Part:
+    """A page or saved state on disk."""
+
+    id: int
+    node: Node
+    """A node whose path passes through `position`."""
+    position: int
+    """Just past the last row of a page, or where a state was saved."""
+
+
 class Page:
     """The rows of 64 tokens in a row. Shared by every segment and session that passes through those tokens."""
 
-    __slots__ = ("block", "data", "fill", "holders", "part", "stored", "users")
+    __slots__ = ("block", "data", "fill", "holders", "part", "users")
 
     def __init__(self, block: int, data: Tensor | None, fill: int) -> None:
         self.block = block
@@ -30,10 +42,13 @@ class Page:
         """The segments that list it. Its rows are theirs up to the end of each (or of the block)."""
         self.users = 0
         """Live sessions that read it; it stays in memory while there are any."""
-        self.part: int | None = None
-        """Its id on disk, once it was written there."""
-        self.stored = 0
+        self.part: Part | None = None
+        """Its copy on disk, once it was written there."""
+
+    @property
+    def stored(self) -> int:
         """Rows that the copy on disk holds."""
+        return 0 if self.part is None else self.part.position - PAGE_TOKENS * self.block
 
 
 class StateBuffer:
@@ -50,14 +65,16 @@ class StateBuffer:
 class SavedState:
     """A state kept at one position: the only places where a session can resume."""
 
-    __slots__ = ("branched", "data", "expected_by", "part", "passed_over", "position", "segment", "used")
+    __slots__ = ("branched", "data", "expected_by", "part", "passed_over", "position", "segment", "used", "writing")
 
     def __init__(self, segment: Segment, position: int, used: int) -> None:
         self.segment = segment
         self.position = position
         self.data: StateBuffer | None = None
         """None while it is on disk only."""
-        self.part: int | None = None
+        self.part: Part | None = None
+        self.writing = False
+        """Whether it is on its way to disk, where the rows before it must therefore stay."""
         self.used = used
         """The tree's clock when it was last saved, resumed from or expected."""
         self.branched = 0
@@ -66,6 +83,11 @@ class SavedState:
         """The latest request (by clock) of its session, if that said that the next one may leave here."""
         self.passed_over = False
         """Whether its session, expected here or elsewhere, has gone on from elsewhere."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it is on disk, or about to be."""
+        return self.part is not None or self.writing
 
 
 class Segment:
@@ -137,7 +159,7 @@ class Segment:
 
     def needed_on_disk(self) -> int:
         """The position up to which rows must be on disk for the states on disk here and below."""
-        own = [position for position, state in self.states.items() if state.part is not None]
+        own = [position for position, state in self.states.items() if state.on_disk]
         return self.end if self.stored_states > len(own) else max(own, default=0)
 
 

@@ -6,19 +6,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ramet.models.states import StateLayout
+from ramet.tree.archive import Archive
 from ramet.tree.cursor import Cursor
-from ramet.tree.errors import NodeInUse, UnknownNode
+from ramet.tree.disk import Database
+from ramet.tree.errors import DiskError, NodeInUse, UnknownNode
 from ramet.tree.match import Match, find, resumable
 from ramet.tree.memory import Memory, drop_page
 from ramet.tree.node import Bill, Node, Reply, Tokens, node_id, root_id
+from ramet.tree.restore import restore
 from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, path_pages, segment_at
 from ramet.tree.trunk import grow
+from ramet.tree.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,16 @@ class TreeStats:
     pages_copied: int
     """Pages copied because two sessions wrote on from the same partly filled one."""
     states_evicted: int
+    """States that left the memory for want of room."""
+    disk_bytes: int = 0
+    disk_budget: int | None = None
+    disk_states: int = 0
+    states_restored: int = 0
+    """States read back from disk."""
+    damaged: int = 0
+    """Pages and states on disk that were found damaged, and dropped."""
+    trouble: str | None = None
+    """Why the disk cannot be written to, if it cannot: sessions go on in memory."""
 
 
 class Tree:
@@ -44,7 +59,20 @@ class Tree:
     `store`, which may come from any.
     """
 
-    def __init__(self, layout: StateLayout, fingerprint: str, *, ram_bytes: int) -> None:
+    def __init__(
+        self,
+        layout: StateLayout,
+        fingerprint: str,
+        *,
+        ram_bytes: int,
+        directory: Path | None = None,
+        disk_bytes: int | None = None,
+    ) -> None:
+        """A tree for a model's states, at most about `ram_bytes` of them in memory.
+
+        With a `directory`, sessions are kept there too, at most about `disk_bytes` of rows and states, and those that
+        are there already are back at once. Raises DiskError if it cannot be used.
+        """
         self.lock = threading.RLock()
         self.memory = Memory(layout, ram_bytes)
         self.memory.place = lambda node: self._places[node.id]
@@ -56,6 +84,26 @@ class Tree:
         self._places: dict[str, Segment] = {self.root.id: self._trunk}
         self._children: dict[str, dict[str, Node]] = {}
         self._replies: dict[str, Node] = {}
+        self._archive: Archive | None = None
+        self._writer: Writer | None = None
+        if directory is not None:
+            self._open_archive(Database(directory, fingerprint, layout), disk_bytes)
+
+    def _open_archive(self, database: Database, budget: int | None) -> None:
+        archive = Archive(database, self.memory, budget, self.lock, lambda node: self._places.get(node.id))
+        try:
+            with self.lock:
+                restore(archive, self.root, lambda node: self._places[node.id], self._add)
+        except DiskError:
+            database.close()
+            raise
+        self._archive, self._writer = archive, Writer(archive)
+        self.memory.spill = self._writer.spill
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether sessions are kept on disk."""
+        return self._archive is not None
 
     # --- reading ---
 
@@ -105,8 +153,8 @@ class Tree:
 
     def stats(self) -> TreeStats:
         with self.lock:
-            memory = self.memory
-            return TreeStats(
+            memory, archive = self.memory, self._archive
+            stats = TreeStats(
                 nodes=len(self._nodes) - 1,
                 sessions=len(self.cursors),
                 ram_bytes=memory.bytes,
@@ -115,6 +163,17 @@ class Tree:
                 pinned_nodes=len(memory.pins),
                 pages_copied=memory.pages_copied,
                 states_evicted=memory.states_evicted,
+            )
+            if archive is None:
+                return stats
+            return replace(
+                stats,
+                disk_bytes=archive.bytes,
+                disk_budget=archive.budget,
+                disk_states=len(archive.states),
+                states_restored=archive.restored,
+                damaged=archive.damaged,
+                trouble=None if self._writer is None else self._writer.trouble,
             )
 
     # --- sessions ---
@@ -155,22 +214,9 @@ class Tree:
 
     def _open(self, segment: Segment, limit: int, target: Tokens, boundaries: Sequence[int]) -> Cursor:
         self.memory.clock += 1
-        position = resumable(segment, limit)
         for part in segment.up():
             part.used = self.memory.clock
-        segment = segment_at(segment, position)
-        pages: list[Page] = []
-        buffer: StateBuffer | None = None
-        if position:
-            state = segment.states[position]
-            buffer = state.data
-            assert buffer is not None
-            buffer.owners += 1
-            for page in path_pages(segment, position):
-                assert page is not None
-                page.users += 1
-                pages.append(page)
-            self.memory.resumed(state)
+        position, segment, pages, buffer = self._resume(segment, limit)
         if boundaries:
             node = self._cut_at(target, boundaries, position)
         else:
@@ -178,6 +224,23 @@ class Tree:
         cursor = Cursor(self, node, segment, target[:position].copy(), pages, buffer, target)
         self.cursors.add(cursor)
         return cursor
+
+    def _resume(self, segment: Segment, limit: int) -> tuple[int, Segment, list[Page], StateBuffer | None]:
+        """The last position up to `limit` that can be resumed from, with its pages and state for one more session."""
+        while position := resumable(segment, limit):
+            part = segment_at(segment, position)
+            state = part.states[position]
+            pages = [page for page in path_pages(part, position) if page is not None]
+            absent = state.data is None or any(page.data is None for page in pages)
+            if absent and self._archive is not None and not self._archive.fetch(state):
+                continue  # it was damaged, and is not there any more
+            assert state.data is not None
+            self.memory.resumed(state)
+            state.data.owners += 1
+            for page in pages:
+                page.users += 1
+            return position, part, pages, state.data
+        return 0, segment_at(segment, 0), [], None
 
     def _cut_at(self, tokens: Tokens, boundaries: Sequence[int], limit: int) -> Node:
         """The deepest node up to `limit` on the path of `tokens` cut at `boundaries`."""
@@ -218,10 +281,13 @@ class Tree:
         if node is None:
             node = Node(id, parent, tokens, parent.end, message, bill, reply)
             self._add(node, segment)
+            changed = True
         else:
-            _complete(node, message, bill, reply)
-        if node.reply is not None:
-            self._replies[node.reply.text] = node
+            changed = _complete(node, message, bill, reply)
+            if node.reply is not None:
+                self._replies[node.reply.text] = node
+        if changed and self._archive is not None:
+            self._archive.node_changed(node)
         if tokens_end >= cursor.resumed:
             cursor.segment = segment
         for position in [at for at in cursor.saved if at <= tokens_end]:
@@ -236,6 +302,8 @@ class Tree:
             state = segment.states[position] = SavedState(segment, position, self.memory.clock)
         if state.data is None:
             self.memory.keep(state, buffer)
+            if self._archive is not None:
+                self._archive.state_saved(state)
         else:
             self.memory.leave_state(buffer)
         state.used = self.memory.clock
@@ -280,9 +348,36 @@ class Tree:
             for cursor in self.cursors:
                 if cursor.node.id in names:
                     raise NodeInUse(f"a session is running on node {cursor.node.id}: wait for it, or cancel it")
-            for each in reversed(doomed):
-                self._remove(each)
+            left = {id(place): place for place in (self._remove(each) for each in reversed(doomed))}
+            if self._archive is not None:
+                for place in left.values():
+                    self._archive.rehang(place)
             return len(doomed)
+
+    def store(self, node: Node) -> None:
+        """Return when a session would survive a power cut: its nodes, the last state saved on it, the rows before that.
+
+        Raises DiskError if that cannot be done, or if there is no directory.
+        """
+        with self.lock:
+            place = self._place(node)
+            if self._writer is None:
+                raise DiskError("sessions are kept in memory only: give a directory to store them in")
+            position = resumable(place, node.end)
+            self._writer.store(segment_at(place, position).states[position] if position else None)
+
+    def flush(self) -> None:
+        """Return when everything is on disk, if there is a directory. Raises DiskError."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is not on disk yet, and let the directory go. No session may be used after it."""
+        if self._archive is not None and self._writer is not None:
+            try:
+                self._writer.close()
+            finally:
+                self._archive.database.close()
 
     def _add(self, node: Node, segment: Segment) -> None:
         assert node.parent is not None
@@ -290,8 +385,11 @@ class Tree:
         self._places[node.id] = segment
         self._children.setdefault(node.parent.id, {})[node.id] = node
         segment.nodes.append(node)
+        if node.reply is not None:
+            self._replies[node.reply.text] = node
 
-    def _remove(self, node: Node) -> None:
+    def _remove(self, node: Node) -> Segment:
+        """Take a leaf node away; returns the segment that is left where its path was."""
         assert node.parent is not None
         del self._nodes[node.id]
         del self._children[node.parent.id][node.id]
@@ -301,9 +399,12 @@ class Tree:
             del self._replies[node.reply.text]
         segment = self._places.pop(node.id)
         segment.nodes.remove(node)
+        if self._archive is not None:
+            self._archive.node_removed(node)
         while segment.parent is not None and not segment.nodes and not segment.children:
             self._cut_off(segment)
             segment = segment.parent
+        return segment
 
     def _cut_off(self, segment: Segment) -> None:
         """Take a leaf segment out of the tree with everything on it."""
@@ -311,11 +412,16 @@ class Tree:
         for state in list(segment.states.values()):
             if state.data is not None:
                 self.memory.evict(state)
+            if state.part is not None and self._archive is not None:
+                self._archive.drop_state(state)
         for page in segment.pages:
             if page is not None:
                 drop_page(page, segment)
-                if not page.holders and not page.users:
-                    self.memory.empty_page(page)
+                if not page.holders:
+                    if self._archive is not None:
+                        self._archive.drop_page(page)
+                    if not page.users:
+                        self.memory.empty_page(page)
         del segment.parent.children[int(segment.tokens[0])]
 
     def _place(self, node: Node) -> Segment:

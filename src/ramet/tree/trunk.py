@@ -33,7 +33,7 @@ def split(segment: Segment, position: int) -> Segment:
         state.segment = upper
         upper.states[at] = state
         segment.ram_states -= state.data is not None
-        segment.stored_states -= state.part is not None
+        segment.stored_states -= state.on_disk
     return upper
 
 
