@@ -184,7 +184,11 @@ def test_whitespace_between_tags_is_free(space: str) -> None:
         ("either", "3", 3),
         ("either", "true", True),
         ("either", "3.5", "3.5"),
-        ("open", "5", "5"),
+        ("maybe", '"quoted"', "quoted"),
+        ("open", "5", 5),
+        ("open", '"quoted"', "quoted"),
+        ("open", "None", "None"),
+        ("open", "words, words", "words, words"),
         ("undeclared", "5", "5"),
     ],
 )
@@ -211,7 +215,7 @@ def test_types_are_found_through_references_alternatives_enums_and_constants() -
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     written = call("f", a="1", b="null", c="2", d="true", e="1", f="1", g="[1]")
     assert calls_of(parse([written], tools)) == [
-        ("f", {"a": 1, "b": None, "c": 2, "d": True, "e": "1", "f": "1", "g": [1]})
+        ("f", {"a": 1, "b": None, "c": 2, "d": True, "e": 1, "f": 1, "g": [1]})
     ]
 
 

@@ -142,9 +142,13 @@ def test_a_vocabulary_that_is_not_of_bytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_must_say_what_ends_a_turn(tmp_path: Path) -> None:
-    write_chat_files(tmp_path)
+    file = write_chat_files(tmp_path) / "tokenizer.json"
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    assert Tokenizer.load(tmp_path).turn_end == "<|im_end|>"  # as in base checkpoints of the family
+    file.write_text(file.read_text().replace("<|im_end|>", "<end>"))
+    assert Tokenizer.load(tmp_path).turn_end == "<|endoftext|>"
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    assert Tokenizer.load(tmp_path).turn_end == "<|im_end|>"  # generation_config.json still says it
+    assert Tokenizer.load(tmp_path).turn_end == "<end>"  # generation_config.json still names it
     (tmp_path / "generation_config.json").unlink()
     with pytest.raises(TokenizerError, match="no end-of-turn token"):
         Tokenizer.load(tmp_path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension, loopcontrols
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -160,9 +161,23 @@ def _refuse_private(name: Any) -> None:
         raise jinja2.exceptions.SecurityError(f"a namespace cannot hold the private name {name!r}")
 
 
+class _CodeGenerator(CodeGenerator):
+    """Compiles `a ~ b` to a join with a bound, where jinja has one without."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        """Written out in place."""
+        self.write("concat([")
+        for part in node.nodes:
+            self.write("str(")
+            self.visit(part, frame)
+            self.write("), ")
+        self.write("])")
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """jinja as chat templates expect it, with a check wherever a template can repeat itself or grow a string."""
 
+    code_generator_class = _CodeGenerator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
@@ -172,23 +187,23 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         for node in source.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
-            node.body.insert(0, nodes.ExprStmt(_call("check_time", [])))  # type: ignore[attr-defined]
-        _replace_concatenations(source)
-        source.set_environment(self)
+            look = nodes.EnvironmentAttribute("in_time").set_environment(self)
+            node.body.insert(0, nodes.ExprStmt(look))  # type: ignore[attr-defined]
         return super()._generate(source, *args, **kwargs)
 
-    def check_time(self) -> None:
-        """Called at every turn of a loop and call of a macro."""
+    @property
+    def in_time(self) -> bool:
+        """Looked at in every turn of a loop and call of a macro. Raises once the time is over."""
         if time.monotonic() > _deadline.get():
             raise _RunawayTemplate(f"it ran for more than {SECONDS:.0f} seconds")
-
-    def join(self, *parts: Any) -> str:
-        """What `~` does."""
-        return self.concat(map(str, parts))
+        return True
 
     @staticmethod
     def concat(parts: Iterable[str]) -> str:
-        """Joins what a template, macro or block wrote."""
+        """Joins what a template, macro, block or `~` wrote."""
+        if isinstance(parts, list):
+            _check_size(sum(map(len, parts)))
+            return "".join(parts)
         kept, size = [], 0
         for part in parts:
             kept.append(part)
@@ -214,24 +229,6 @@ class _Environment(ImmutableSandboxedEnvironment):
 def _check_size(size: int) -> None:
     if size > CHARACTERS:
         raise _RunawayTemplate(f"it built more than {CHARACTERS >> 20} million characters")
-
-
-def _call(method: str, arguments: list[nodes.Expr]) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(method), arguments, [], None, None)
-
-
-def _replace_concatenations(node: nodes.Node) -> None:
-    """Rewrite `a ~ b` to a call of `_Environment.join`: jinja compiles it to an unbounded join."""
-    for field, value in node.iter_fields():
-        children = value if isinstance(value, list) else [value]
-        for index, child in enumerate(children):
-            if not isinstance(child, nodes.Node):
-                continue
-            _replace_concatenations(child)
-            if isinstance(child, nodes.Concat):
-                children[index] = _call("join", child.nodes)
-        if not isinstance(value, list):
-            setattr(node, field, children[0])
 
 
 _ENVIRONMENT = _Environment()

@@ -85,7 +85,7 @@ class Tokenizer:
             )
         contents = read_json_object(file)
         try:
-            backend = tokenizers.Tokenizer.from_str(json.dumps(contents))
+            backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"{file}: not a tokenizer that can be read ({error})") from error
         if not _is_byte_level(contents.get("decoder")):
@@ -177,15 +177,21 @@ def _token_text(value: Any) -> str | None:
 
 
 def _end_ids(folder: Path, backend: tokenizers.Tokenizer, named: dict[str, str]) -> list[int]:
-    """The turn's end first (tokenizer_config's eos_token), then what generation_config.json adds."""
+    """The turn's end first (`<|im_end|>` or tokenizer_config's eos_token), then what generation_config.json adds.
+
+    Base checkpoints name `<|endoftext|>` as their eos_token, but a turn in a conversation ends as in the others.
+    """
     ends: list[int] = []
+    if (turn_end := backend.token_to_id("<|im_end|>")) is not None:
+        ends.append(turn_end)
     if "eos_token" in named:
         token_id = backend.token_to_id(named["eos_token"])
         if token_id is None:
             raise TokenizerError(
                 f"{folder / 'tokenizer_config.json'}: its eos_token {named['eos_token']!r} is not in tokenizer.json"
             )
-        ends.append(token_id)
+        if token_id not in ends:
+            ends.append(token_id)
     file = folder / "generation_config.json"
     if file.is_file():
         value = read_json_object(file).get("eos_token_id")

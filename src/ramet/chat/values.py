@@ -12,23 +12,24 @@ _DEEPEST = 16  # nested references and alternatives that are followed in a schem
 
 
 def typed(text: str, schema: Any, root: Any) -> Any:
-    """`text` as a value that `schema` allows; `text` itself if it allows strings only, nothing, or cannot be read so.
+    """`text` as a value of a type that `schema` allows; `text` itself if that is strings only, or none fits it.
 
-    `root` is the schema that `$ref`s in `schema` point into.
+    A schema that leaves the type open takes what can be read as JSON as such. A parameter without a schema (None) is
+    text. `root` is the schema that `$ref`s in `schema` point into.
     """
     types = types_of(schema, root)
-    if not types - {"string"}:
+    if schema is None or types == {"string"}:
         return text
     bare = text.strip()
     value: Any
-    if bare in _WRITTEN:
+    if bare in _WRITTEN and types:
         value = _WRITTEN[bare]
     else:
         try:
             value = json.loads(bare, parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError):
             return text
-    return value if _name_of(value) & types else text
+    return value if not types or _name_of(value) & types else text
 
 
 def types_of(schema: Any, root: Any, depth: int = 0) -> set[str]:
