@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramet.engine import RequestError, Sampling, checkpoint_defaults
-from ramet.engine.sampling import NEUTRAL, Sampler, candidates, check, largest, log_probabilities
+from ramet.engine.sampling import NEUTRAL, Sampler, candidates, check_sampling, largest, log_probabilities
 
 
 def defined(scores, sampling):
@@ -205,7 +205,7 @@ def test_log_probabilities_are_log_softmax():
 )
 def test_impossible_settings_are_named(sampling, said):
     with pytest.raises(RequestError, match=said.replace("(", r"\(")):
-        check(sampling, vocab_size=10)
+        check_sampling(sampling, vocab_size=10)
 
 
 def test_defaults_of_a_checkpoint(tmp_path):

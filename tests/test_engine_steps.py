@@ -420,3 +420,15 @@ def test_a_queue_of_many_ends_and_leaves_nothing_open():
     with running() as bench:
         again = bench.engine.submit(request(prompt, **fields, **SAMPLED)).result()
         assert len(again) == fields["n"]
+
+
+def test_without_memory_to_spare_requests_take_turns():
+    requests = [request(text_tokens(50 + i, 100 + i), seed=i, **SAMPLED) for i in range(4)]
+    with running(ram_bytes=1) as bench:
+        with bench.paused():
+            handles = [bench.engine.submit(each) for each in requests]
+        replies = [handle.result()[0] for handle in handles]
+        assert max(len(step) for step in bench.model.steps) == 1
+    with running() as bench:
+        for each, reply in zip(requests, replies, strict=True):
+            assert bench.engine.submit(each).result()[0].tokens == reply.tokens

@@ -71,6 +71,18 @@ class Job:
         )
 
 
+@dataclass(frozen=True)
+class Following:
+    """What a branch without a cursor waits for."""
+
+    leader: Branch
+    """The branch that is computing the prefix that both share."""
+    meet: int
+    """Where this branch takes over from its leader, which stops there for a moment."""
+    in_tree: bool = False
+    """Instead of taking over, look into the tree again once the leader has committed up to `meet`."""
+
+
 class Branch:
     """One reply in the making: its tokens, its place in the tree, and how its next token is chosen."""
 
@@ -82,12 +94,7 @@ class Branch:
         """Order of admission. A branch only ever waits for an earlier one."""
         self.tokens = job.prompt.tolist()
         self.cursor: Cursor | None = None
-        self.leader: Branch | None = None
-        """The branch that is computing the prefix that both share."""
-        self.meet = 0
-        """Where this branch takes over from its leader, which stops there for a moment."""
-        self.meet_in_tree = False
-        """Instead of taking over, look into the tree again once the leader has committed up to `meet`."""
+        self.following: Following | None = None
         self.save_points: list[int] = []
         self.saved: list[int] = []
         """Where states were saved, in order."""
@@ -112,12 +119,14 @@ class Branch:
     @property
     def position(self) -> int:
         """Where it stands, or will stand when it takes over from its leader."""
-        return self.cursor.position if self.cursor is not None else self.meet
+        if self.cursor is not None:
+            return self.cursor.position
+        return self.following.meet if self.following else 0
 
     def begin(self, cursor: Cursor) -> None:
         """Run from where `cursor` stands."""
         self.cursor = cursor
-        self.leader = None
+        self.following = None
         self.job.start = cursor.position
         self.committed = time.perf_counter()
         self.save_points = save_points(

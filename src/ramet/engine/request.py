@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from ramet.engine.grammar import Grammar
 from ramet.errors import RametError
+from ramet.models.base import Model
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 
@@ -83,6 +85,31 @@ class Request:
     """Have the reply's node durable on disk before its FinishEvent."""
     label: str = ""
     """A name for logs."""
+
+
+def check_request(request: Request, model: Model, max_running: int) -> None:
+    """Raise RequestError, naming what is wrong, if `model` can never run the request with `max_running` replies."""
+    length, context = len(request.tokens), model.context_length
+    if not length:
+        raise RequestError("the prompt is empty: it needs at least one token")
+    if length > context or (length == context and request.sampling.max_tokens != 0):
+        raise RequestError(
+            f"the prompt has {length} tokens; the model's context of {context} leaves no room for a reply"
+        )
+    if min(request.tokens) < 0 or max(request.tokens) >= model.vocab_size:
+        wrong = next(i for i, token in enumerate(request.tokens) if not 0 <= token < model.vocab_size)
+        raise RequestError(
+            f"token {request.tokens[wrong]} at position {wrong} of the prompt is not in the model's vocabulary "
+            f"(0 to {model.vocab_size - 1})"
+        )
+    if any(end >= later for end, later in pairwise([0, *request.boundaries, length + 1])):
+        raise RequestError(f"boundaries must ascend from 1 to at most {length}")
+    if request.messages and len(request.messages) != len(request.boundaries):
+        raise RequestError(f"{len(request.messages)} messages for {len(request.boundaries)} boundaries")
+    if any(not 0 <= position <= length for position in request.save_at):
+        raise RequestError(f"save_at must lie in 0 to {length}")
+    if request.sampling.n > max_running:
+        raise RequestError(f"n is {request.sampling.n}; at most {max_running} replies can run at once")
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,13 @@ def checkpoint_defaults(path: str | Path) -> Sampling:
         given["temperature"] = 0.0
     defaults = Sampling(**given).over(NEUTRAL)
     try:
-        check(defaults, vocab_size=None)
+        check_sampling(defaults, vocab_size=None)
     except RequestError as error:
         raise RequestError(f"{file}: {error}") from None
     return defaults
 
 
-def check(sampling: Sampling, vocab_size: int | None) -> None:
+def check_sampling(sampling: Sampling, vocab_size: int | None) -> None:
     """Raise RequestError naming the first setting that is out of its range. Open (`None`) settings pass."""
 
     def number(name: str, low: float, high: float, *, open_low: bool = False) -> None:

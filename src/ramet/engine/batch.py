@@ -1,0 +1,395 @@
+"""The requests that wait and run: admit, choose, run a step, sample, append, end. Everything on the engine's thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramet.chat import Tokenizer
+from ramet.engine.branch import Branch, Following, Job
+from ramet.engine.divergence import Departure, explain
+from ramet.engine.handle import Handle
+from ramet.engine.request import Event, FinishEvent, FinishReason, Message
+from ramet.engine.schedule import Pace, saves_in_reply, share_prefill
+from ramet.engine.sharing import find_leader
+from ramet.engine.stats import EngineStats
+from ramet.errors import RametError
+from ramet.models.base import Model
+from ramet.tree import Bill, Match, Node, Tree
+
+_log = logging.getLogger("ramet.engine")
+
+
+class Batch:
+    """The queue, the branches in progress, and the step that moves them all."""
+
+    def __init__(
+        self,
+        model: Model,
+        tree: Tree,
+        tokenizer: Tokenizer,
+        step_tokens: int,
+        step_seconds: float,
+        max_running: int,
+    ) -> None:
+        self.stats = EngineStats()
+        self._model = model
+        self._tree = tree
+        self._tokenizer = tokenizer
+        self._step_tokens = step_tokens
+        self._max_running = max_running
+        self._pace = Pace(step_tokens, step_seconds)
+        self._waiting: deque[Job] = deque()
+        self._branches: list[Branch] = []  # in order of admission
+        self._events: dict[Handle, list[Event]] = {}
+        self._serial = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nobody runs or waits."""
+        return not (self._branches or self._waiting)
+
+    def accept(self, job: Job) -> None:
+        """Put a job at the end of the queue."""
+        self._waiting.append(job)
+        self.stats.requests += 1
+
+    def cancel(self, handle: Handle) -> None:
+        """End a request, wherever it is; harmless if it has ended already."""
+        for job in [job for job in self._waiting if job.handle is handle]:
+            self._waiting.remove(job)
+            self._end_waiting(job)
+        for branch in [branch for branch in self._branches if branch.job.handle is handle]:
+            self._end(branch, "cancelled")
+
+    def cancel_all(self) -> None:
+        """End every request."""
+        while self._waiting:
+            self._end_waiting(self._waiting.popleft())
+        while self._branches:
+            self._end(self._branches[-1], "cancelled")
+
+    def fail_all(self, error: Exception) -> None:
+        """End all that run with an error."""
+        while self._branches:
+            self._fail(self._branches[-1], error)
+
+    def deliver(self) -> None:
+        """Hand the events so far to those who wait for them: once a step, so that a reader wakes once."""
+        for handle, events in self._events.items():
+            handle.put(events)
+        self._events.clear()
+        self.stats.running = sum(len(branch.choices) for branch in self._branches)
+        self.stats.following = sum(branch.cursor is None for branch in self._branches)
+        self.stats.waiting = len(self._waiting)
+
+    def _emit(self, job: Job, event: Event) -> None:
+        self._events.setdefault(job.handle, []).append(event)
+
+    # --- admission ---
+
+    def _admit(self) -> None:
+        running = sum(len(branch.choices) for branch in self._branches)
+        while self._waiting and running + self._waiting[0].settings.n <= self._max_running:
+            if running and self._tree.stats().ram_bytes > self._tree.stats().ram_budget:
+                return  # those who run need all the memory that there is: let one of them end first
+            job = self._waiting.popleft()
+            running += job.settings.n
+            job.admitted = time.perf_counter()
+            self.stats.prompt_tokens += len(job.prompt)
+            self.stats.queue_seconds.observe(job.admitted - job.submitted)
+            branch = Branch(job, range(job.settings.n), self._next_serial(), self._tokenizer)
+            self._branches.append(branch)
+            self._guarded(branch, self._place, branch)
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def _place(self, branch: Branch) -> None:
+        """Find the branch its place: behind another one that computes what it needs, or in the tree."""
+        job = branch.job
+        match = self._tree.match(job.request.tokens)
+        branch.following = find_leader(branch, self._branches, match.resume)
+        if branch.following is not None:
+            leader = branch.following.leader
+            if leader.cursor is not None and leader.cursor.position == branch.following.meet:
+                self._take_over(branch, leader)
+            return
+        cursor = self._tree.open(job.request.tokens, match=match, limit=job.limit, boundaries=job.boundaries)
+        cursor.expect(job.expected)
+        branch.begin(cursor)
+        lost = min(match.position, job.limit) - cursor.position
+        job.divergence = explain(job.request, self._departure(match), lost, cursor.position, self._tokenizer)
+        self.stats.reused_tokens += cursor.position
+        self._reached(branch)
+
+    def _departure(self, match: Match) -> Departure:
+        message = None if match.next is None else match.next.message
+        following = [child.message for child in self._tree.children(match.next) if child.message] if match.next else []
+        generated = match.next is not None and match.next.reply is not None
+        return Departure(match.position, match.there, message, following, generated)
+
+    def _take_over(self, branch: Branch, leader: Branch) -> None:
+        """Go on from where the leader stands: the place where both prompts part."""
+        job, other = branch.job, leader.job
+        assert leader.cursor is not None
+        cursor = leader.cursor.fork()
+        cursor.expect(job.expected)
+        branch.begin(cursor)
+        branch.saved = list(leader.saved)
+        position = cursor.position
+        ends = [index for index, end in enumerate(other.boundaries) if end > position]
+        message = other.request.messages[ends[0]] if ends and other.request.messages else None
+        there = int(other.prompt[position]) if position < len(other.prompt) else None
+        if there == int(job.prompt[position]):
+            there = None  # the same prompt: only its last token has to be run for each
+        job.divergence = explain(job.request, Departure(position, there, message), 0, position, self._tokenizer)
+        self.stats.reused_tokens += position
+        self._reached(branch)
+
+    # --- a step ---
+
+    def step(self) -> None:
+        """Admit whom there is room for, and run every branch that can run one span on."""
+        self._admit()
+        chosen = self._choose()
+        spans, ran = [], []
+        for branch, count in chosen:
+            assert branch.cursor is not None
+            start = branch.cursor.position
+            last = start + count == len(branch.tokens)
+            wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
+            try:
+                spans.append(branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted)))
+                ran.append((branch, count, wanted))
+            except Exception as error:
+                self._fail(branch, error)
+        if not spans:
+            return
+        began = time.perf_counter()
+        try:
+            logits = self._model.forward(spans)
+        except Exception as error:
+            self._recover([branch for branch, _, _ in ran], error)
+            return
+        rows = logits.numpy()
+        seconds = time.perf_counter() - began
+        tokens = sum(count for _, count, _ in ran)
+        self._pace.observe(tokens, seconds)
+        self.stats.steps += 1
+        self.stats.step_seconds.observe(seconds)
+        for branch, count, _ in ran:  # all of them before anything else: one may be forked on behalf of another
+            assert branch.cursor is not None
+            branch.cursor.advance(count)
+        row = 0
+        for branch, count, wanted in ran:
+            self._guarded(branch, self._ran, branch, count, rows[row] if wanted else None)
+            row += wanted
+
+    def _choose(self) -> list[tuple[Branch, int]]:
+        """Who runs how many tokens in this step: every reply one, and a share of the budget for the prompts."""
+        ready = [branch for branch in self._branches if branch.cursor is not None]
+        meets: dict[Branch, list[int]] = {}
+        for branch in self._branches:
+            if branch.following is not None and not branch.following.in_tree:
+                meets.setdefault(branch.following.leader, []).append(branch.following.meet)
+        for branch in ready:
+            if branch.alone:
+                return [(branch, min(branch.stretch(meets.get(branch, [])), self._step_tokens))]
+        replies = [branch for branch in ready if branch.prompt_done and len(branch.tokens) - branch.position == 1]
+        prompts = [branch for branch in ready if branch not in replies]
+        counts = share_prefill(
+            [len(branch.tokens) - branch.position for branch in prompts],
+            [branch.stretch(meets.get(branch, [])) for branch in prompts],
+            self._pace.budget(bool(replies)),
+        )
+        chosen = [(branch, 1) for branch in replies]
+        return chosen + [(branch, count) for branch, count in zip(prompts, counts, strict=True) if count]
+
+    def _ran(self, branch: Branch, count: int, row: NDArray[np.float32] | None) -> None:
+        """The branch's span of `count` tokens was run; `row` are the logits of its last token, if it asked for them."""
+        branch.alone = False
+        self.stats.computed_tokens += 0 if branch.prompt_done else count
+        self._reached(branch)
+        if row is None:
+            return
+        if not branch.job.answered:
+            branch.job.answered = time.perf_counter()
+            self.stats.first_token_seconds.observe(branch.job.answered - branch.job.submitted)
+        for each in self._forked(branch):
+            self._guarded(each, self._draw, each, row)
+
+    def _reached(self, branch: Branch) -> None:
+        """Do what is to be done at the position that the branch has reached."""
+        cursor, job = branch.cursor, branch.job
+        assert cursor is not None
+        position = cursor.position
+        if position in branch.save_points or (branch.prompt_done and saves_in_reply(position - len(job.prompt))):
+            cursor.save()
+            branch.saved.append(position)
+        self._commit_prompt(branch)
+        for follower, following in self._followers(branch):
+            if following.in_tree and cursor.node.end >= following.meet:
+                self._guarded(follower, self._place, follower)
+            elif not following.in_tree and following.meet == position:
+                if position not in branch.saved and position < min(len(job.prompt), len(follower.job.prompt)) - 1:
+                    cursor.save()  # where two have parted, others will
+                    branch.saved.append(position)
+                self._guarded(follower, self._take_over, follower, branch)
+        if position == len(branch.tokens) and (branch.reason is not None or job.settings.max_tokens == 0):
+            branch.reason = branch.reason or "length"
+            self._finish(branch)
+
+    def _followers(self, leader: Branch) -> list[tuple[Branch, Following]]:
+        found = [(branch, branch.following) for branch in self._branches]
+        return [(branch, following) for branch, following in found if following and following.leader is leader]
+
+    def _commit_prompt(self, branch: Branch) -> None:
+        """Make nodes of the messages that have been run."""
+        cursor, job = branch.cursor, branch.job
+        assert cursor is not None
+        for index, end in enumerate(job.boundaries):
+            if cursor.node.end < end <= cursor.position:
+                message = job.request.messages[index] if job.request.messages else None
+                bill = self._bill(branch, cursor.node.end, end)
+                cursor.commit(end, message=dict(message) if message is not None else None, bill=bill)
+
+    def _bill(self, branch: Branch, start: int, end: int) -> Bill:
+        """What the tokens from `start` to `end` cost; the time since the last bill."""
+        now = time.perf_counter()
+        computed = end - min(max(start, branch.job.start), end)
+        bill = Bill(computed=computed, reused=end - start - computed, seconds=now - branch.committed)
+        branch.committed = now
+        return bill
+
+    def _forked(self, branch: Branch) -> list[Branch]:
+        """The branches that draw from the logits just computed: where the prompt ends, one for each of n replies."""
+        branch.prompt_done = True
+        if len(branch.choices) == 1:
+            return [branch]
+        assert branch.cursor is not None
+        cursor = branch.cursor
+        others = [branch.split(i, self._next_serial(), cursor.fork(), self._tokenizer) for i in branch.choices[1:]]
+        branch.choices = branch.choices[:1]
+        index = self._branches.index(branch) + 1
+        self._branches[index:index] = others
+        return [branch, *others]
+
+    def _draw(self, branch: Branch, row: NDArray[np.float32]) -> None:
+        assert branch.cursor is not None
+        event = branch.draw(row, self._model.context_length)
+        self.stats.reply_tokens += 1
+        if event is not None:
+            self._emit(branch.job, event)
+        if branch.reason is not None and branch.cursor.position == len(branch.tokens):
+            self._finish(branch)
+
+    # --- ends ---
+
+    def _finish(self, branch: Branch) -> None:
+        """The reply is whole and run: make it a node and say so."""
+        cursor, job = branch.cursor, branch.job
+        assert cursor is not None and branch.reason is not None
+        rest = branch.rest()
+        reason: FinishReason = branch.reason
+        message = None
+        if branch.drawn and job.request.parse_reply is not None:
+            message = job.request.parse_reply(branch.text)
+            if reason == "stop" and message is not None and message.get("tool_calls"):
+                reason = "tool_calls"
+        cursor.save()
+        node = cursor.node
+        if cursor.position > node.end:
+            start = node.end
+            node = cursor.commit(
+                cursor.position,
+                message=None if message is None else dict(message),
+                bill=self._bill(branch, start, cursor.position),
+                text=self._tokenizer.decode(branch.tokens[start:], specials=True),
+                generated=branch.drawn > 0,
+            )
+        if reason == "tool_calls":
+            self._tree.pin(node, job.request.pin_seconds)
+        if job.request.store:
+            self._tree.store(node)
+        self._end(branch, reason, node=node, text=rest, message=message)
+
+    def _end(
+        self,
+        branch: Branch,
+        reason: FinishReason,
+        *,
+        node: Node | None = None,
+        text: str = "",
+        message: Message | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Let go of the branch and send the last event of each reply that it stands for."""
+        self._branches.remove(branch)
+        if branch.cursor is not None:
+            branch.cursor.close()
+        for choice in branch.choices:
+            self.stats.finished[reason] += 1
+            event = FinishEvent(
+                reason=reason,
+                usage=branch.job.usage(branch.drawn),
+                text_delta=text,
+                choice=choice,
+                node=None if node is None else node.id,
+                message=message,
+                stop=branch.stop,
+                error=error,
+            )
+            self._emit(branch.job, event)
+        for follower, _ in self._followers(branch):
+            self._guarded(follower, self._place, follower)
+
+    def _end_waiting(self, job: Job) -> None:
+        for choice in range(job.settings.n):
+            self.stats.finished["cancelled"] += 1
+            self._emit(job, FinishEvent("cancelled", job.usage(0), choice=choice))
+
+    def _guarded(self, branch: Branch, action: Callable[..., None], *arguments: object) -> None:
+        """Do something for a branch; what goes wrong is that request's alone."""
+        try:
+            action(*arguments)
+        except Exception as error:
+            self._fail(branch, error)
+
+    def _fail(self, branch: Branch, error: Exception) -> None:
+        if branch not in self._branches:
+            return
+        if isinstance(error, RametError):
+            message = str(error)
+        elif isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            message = (
+                f"there is not enough memory to go on at token {branch.position}: give the tree a smaller budget, "
+                "run fewer requests at once, or send a shorter prompt"
+            )
+        else:
+            _log.error("request %s failed", branch.job.request.label, exc_info=error)
+            message = f"internal error: {type(error).__name__}: {error}"
+        self._end(branch, "error", error=message)
+
+    def _recover(self, branches: list[Branch], error: Exception) -> None:
+        """A step failed half-way: its states are worthless. A lone branch is to blame; the others are tried alone."""
+        if len(branches) == 1:
+            self._fail(branches[0], error)
+            return
+        _log.warning("a step of %d requests failed (%s); running each alone", len(branches), error)
+        for branch in branches:
+            self._guarded(branch, self._reopen, branch)
+
+    def _reopen(self, branch: Branch) -> None:
+        """Go back to the last saved state of the tokens that the branch has so far."""
+        assert branch.cursor is not None
+        branch.cursor.close()
+        branch.cursor = self._tree.open(branch.tokens, limit=len(branch.tokens) - 1, boundaries=branch.job.boundaries)
+        branch.cursor.expect(branch.job.expected)
+        branch.alone = True
