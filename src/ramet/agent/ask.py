@@ -208,7 +208,7 @@ class TableAgent:
 
     def _submit(self, messages: Sequence[Mapping[str, Any]], sampling: Sampling) -> Handle:
         runtime = self.runtime
-        prompt = runtime.chat.render(messages, TOOLS, reply_tokens=runtime.tree.reply_tokens)
+        prompt = runtime.chat.render(messages, TOOLS, enable_thinking=False, reply_tokens=runtime.tree.reply_tokens)
         request = Request(
             tokens=prompt.tokens,
             boundaries=prompt.boundaries,

@@ -111,8 +111,8 @@ def show(answer: Answer) -> None:
         console.print(Text(_doubt(answer), "yellow"))
         for other in answer.others[:_SHOWN_OTHERS]:
             console.print(
-                Text(f"  {_votes(other, answer)}: {printable(other.text)}", "yellow"),
-                Text(printable(other.sql or ""), "dim"),
+                Text(f"  {_votes(other, answer)}: {shorten(other.text, 80)} ", "yellow"),
+                Text(shorten(other.sql or "", 120), "dim"),
             )
 
 
