@@ -20,6 +20,7 @@ from ramet.engine.sharing import find_leader
 from ramet.engine.stats import EngineStats
 from ramet.errors import RametError
 from ramet.models.base import Model
+from ramet.models.states import PAGE_TOKENS
 from ramet.tree import Bill, Match, Node, Tree
 
 _log = logging.getLogger("ramet.engine")
@@ -41,6 +42,7 @@ class Batch:
         self._model = model
         self._tree = tree
         self._tokenizer = tokenizer
+        self._memory = tree.stats().ram_budget
         self._step_tokens = step_tokens
         self._max_running = max_running
         self._pace = Pace(step_tokens, step_seconds)
@@ -96,7 +98,7 @@ class Batch:
     def _admit(self) -> None:
         running = sum(len(branch.choices) for branch in self._branches)
         while self._waiting and running + self._waiting[0].settings.n <= self._max_running:
-            if running and self._tree.stats().ram_bytes > self._tree.stats().ram_budget:
+            if sum(map(self._needs, self._branches)) > self._memory:
                 return  # those who run need all the memory that there is: let one of them end first
             job = self._waiting.popleft()
             running += job.settings.n
@@ -106,6 +108,12 @@ class Batch:
             branch = Branch(job, range(job.settings.n), self._next_serial(), self._tokenizer)
             self._branches.append(branch)
             self._guarded(branch, self._place, branch)
+
+    def _needs(self, branch: Branch) -> int:
+        """Bytes of the states and rows that are the branch's own, once its prompt is through."""
+        layout = self._model.layout
+        tokens = len(branch.tokens) - (branch.job.start if branch.cursor is not None else branch.position)
+        return len(branch.choices) * layout.state_bytes + tokens * layout.page_bytes // PAGE_TOKENS
 
     def _next_serial(self) -> int:
         self._serial += 1
