@@ -195,7 +195,8 @@ def test_other_instructions_or_tools_are_rendered_anew(server: Serving) -> None:
     first = respond(server, "Hello.", instructions="Speak Latin.")
     second = respond(server, "Go on.", previous_response_id=first.id, instructions="Speak Greek.")
     assert second.ramet["divergence"]["cause"] == "message_edited"
-    third = respond(server, "Go on.", previous_response_id=first.id, tools=TOOLS)
+    other = [{**TOOLS[0], "name": "weigh"}]
+    third = respond(server, "Go on.", previous_response_id=first.id, tools=other)
     assert third.ramet["divergence"]["cause"] == "tools_changed"
 
 

@@ -28,8 +28,8 @@ def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
     return replace(
         rendered,
         tokens=tokens + rendered.tokens[cut:],
-        boundaries=[*(step.end for step in path[:-1]), *(at + shift for at in rendered.boundaries[first - 1 :])],
-        messages=[*(step.message for step in path[:-1]), *rendered.messages[first - 1 :]],
+        boundaries=[*(step.end for step in path), *(at + shift for at in rendered.boundaries[first:])],
+        messages=[*(step.message for step in path), *rendered.messages[first:]],
         save_at=[at + shift for at in rendered.save_at if at > cut],
     )
 
