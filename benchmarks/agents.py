@@ -34,7 +34,9 @@ from report import Figure, report
 from rich.console import Console
 from rich.progress import Progress
 
+from ramet import models
 from ramet.chat import Chat, Tokenizer
+from ramet.models.random import write_random_checkpoint
 
 GIB = 1 << 30
 STATE_BYTES_08B = 19.3 * (1 << 20)
@@ -120,7 +122,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "ramet.cli.main", "serve", "--model", str(self.model), "--port", str(port)]
+        command = [sys.executable, "-m", "ramet", "serve", "--model", str(self.model), "--port", str(port)]
         command += ["--directory", str(self.directory / "tree"), "--memory", str(self.memory)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -246,16 +248,12 @@ class Replay:
 
 def thin_checkpoint(folder: Path, sessions: list[Session]) -> None:
     """A random checkpoint with the layers of Qwen3.5-0.8B, little width, and a tokenizer fitted to the traces."""
-    from ramet.models.random import THIN, write_random_checkpoint
-
     texts = [json.dumps(m, ensure_ascii=False) for s in sessions for m in s.messages]
-    write_random_checkpoint(folder, seed=0, corpus=texts, **THIN)
+    write_random_checkpoint(folder, seed=0, preset="thin", corpus=texts, corpus_vocabulary=8192)
 
 
 def budget_for(model: Path) -> int:
     """4 GiB at the 0.8B shape, scaled to this model's own states."""
-    from ramet import models
-
     return int(BUDGET_08B * models.load(model).layout.state_bytes / STATE_BYTES_08B)
 
 

@@ -38,7 +38,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    name: Annotated[str | None, typer.Option(help="The model's name for clients. (default: its folder's)")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name for clients. (default: ORG/NAME, or the folder's)")
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="RAMET_API_KEY", show_envvar=True, help="Key that every client must send.")
     ] = None,
@@ -71,11 +73,12 @@ def serve(
         from ramet.kernels import set_threads
 
         set_threads(threads)
+    pulled = model if model is not None and not Path(model).expanduser().is_dir() else None
     settings = Settings(
         path,
         host=host,
         port=port,
-        model_name=name or model,
+        model_name=name or pulled,
         tree_dir=None if memory_only else directory or trees(),
         ram_bytes=memory,
         disk_bytes=disk,
