@@ -48,7 +48,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not valid JSON ({error}). Is the download complete?") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
@@ -82,9 +82,9 @@ class Weights:
             where = where if len({entry.file for entry in self.entries.values()}) == 1 else self.folder
             raise CheckpointError(f"{where}: tensor {name} is missing; config.json asks for it, {list(shape)}")
         if entry.dtype not in _DTYPES:
-            kind = "is quantised, which is not supported yet" if entry.dtype.startswith(("F8", "I", "U")) else "is not"
+            hint = "" if entry.dtype == "F64" else ": quantised weights are not supported yet"
             raise CheckpointError(
-                f"{entry.file}: tensor {name} has dtype {entry.dtype}: it {kind}; expected BF16, F16 or F32"
+                f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected BF16, F16 or F32{hint}"
             )
         if entry.shape != shape:
             raise CheckpointError(
@@ -134,7 +134,7 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         tensors = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a safetensors file (its header is no JSON: {error})") from error
     if not isinstance(tensors, dict):
         raise CheckpointError(f"{path}: not a safetensors file (its header is no JSON object)")
@@ -159,7 +159,7 @@ def read_header(path: Path) -> dict[str, Entry]:
 def _entry(path: Path, name: str, fields: Any, data: int) -> Entry:
     try:
         dtype, shape, (start, end) = fields["dtype"], tuple(fields["shape"]), fields["data_offsets"]
-        whole = all(type(value) is int and value >= 0 for value in (*shape, start, end))
+        whole = isinstance(dtype, str) and all(type(size) is int and size >= 0 for size in (*shape, start, end))
     except (TypeError, KeyError, ValueError):
         whole = False
     if not whole:

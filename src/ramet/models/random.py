@@ -85,8 +85,8 @@ def write_random_checkpoint(
 
     `preset` is a key of `PRESETS`; `config_overrides` are fields of `Qwen3_5Config`. The tokenizer is byte-level with
     the family's control tokens: one token per byte, or, where a `corpus` is given, a BPE of at most `corpus_vocabulary`
-    tokens trained on it. The weights keep activations near one and every weight matters, norms included. `nested` is
-    the published layout, else that of a text model alone. The same arguments write the same files.
+    tokens trained on it. Every weight matters to the logits, norms included. `nested` is the published layout, else
+    that of a text model alone. The same arguments write the same files.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,16 +149,20 @@ def write_tokenizer(folder: Path, corpus: Iterable[str] | None = None, vocabular
 
 @torch.no_grad()
 def _randomise(model: Qwen3_5, seed: int) -> Qwen3_5:
-    """Every matrix normal with variance 1 / inputs; norms, decays and time steps spread around their usual values."""
+    """Logits near one; layers that add to the residual stream less than is there, as in trained models, so that float32
+    errors do not grow from layer to layer; norms, decays and time steps spread around their usual values.
+    """
     model.initialise(seed)
     generator = torch.Generator().manual_seed(seed + 1)
     for name, weight in model.named_parameters():
-        if name.endswith("embed_tokens.weight"):
-            weight.normal_(0.0, weight.shape[-1] ** -0.5 if model.lm_head is None else 1.0, generator=generator)
+        if name == "embed_tokens.weight":
+            weight.normal_(0.0, 1.0 if model.lm_head else weight.shape[-1] ** -0.5, generator=generator)
+        elif name == "lm_head.weight":
+            weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
         elif weight.dim() == 1 and not name.endswith(("A_log", "dt_bias")):
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
         elif weight.dim() > 1 and "conv1d" not in name:
-            weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
+            weight.normal_(0.0, 0.5 * weight.shape[-1] ** -0.5, generator=generator)
     return model
 
 

@@ -1,0 +1,32 @@
+"""A session as the model sees one, for tests of the models: pages, a state and a position, nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ramet.models.base import Model
+from ramet.models.states import PAGE_TOKENS, Span
+
+
+class Session:
+    """Owns its pages and state; `span` gives the next tokens to run."""
+
+    def __init__(self, model: Model) -> None:
+        self.layout = model.layout
+        self.pages: list[Tensor] = []
+        self.state = model.layout.new_state()
+        self.position = 0
+
+    def span(self, tokens: Tensor, logits: int | None = None) -> Span:
+        """The next span; logits of all its tokens unless told otherwise."""
+        position, self.position = self.position, self.position + len(tokens)
+        while len(self.pages) * PAGE_TOKENS < self.position:
+            self.pages.append(self.layout.new_page())
+        return Span(tokens, position, self.pages, self.state, len(tokens) if logits is None else logits)
+
+
+def run(model: Model, tokens: Tensor, chunk: int | None = None) -> Tensor:
+    """Logits of every token of one new session, `chunk` tokens a step (None: all at once)."""
+    session = Session(model)
+    return torch.cat([model.forward([session.span(part)]) for part in tokens.split(chunk or len(tokens))])
