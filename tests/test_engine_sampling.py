@@ -153,7 +153,7 @@ def test_penalties_and_bias_are_those_of_the_definition(row, prompt, reply, repe
             expected[token] -= frequency * reply.count(token) + presence
         expected[token] += bias.get(token, 0.0)
     drawn = sampler.draw(np.array(row, np.float32))
-    assert expected[drawn] == pytest.approx(max(expected), rel=1e-12, abs=1e-12)
+    assert expected[drawn] == pytest.approx(max(expected), rel=1e-5, abs=1e-5)
 
 
 def test_a_mask_wins_over_a_bias():

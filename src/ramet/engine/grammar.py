@@ -77,7 +77,7 @@ class Matcher:
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
-        mask = np.unpackbits(bits, bitorder="little")[: self._known].astype(np.bool_)
+        mask = np.unpackbits(bits, bitorder="little")[: self._known].view(np.bool_)
         if len(mask) < self._known:
             mask = np.pad(mask, (0, self._known - len(mask)))
         return mask

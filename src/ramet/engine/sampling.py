@@ -1,6 +1,6 @@
 """From a row of logits to a token: each row by itself, so that a reply does not depend on what runs beside it.
 
-Everything is float64 in numpy. The order is the one that the field agrees on: penalties, logit_bias, the grammar's
+The order is the one that the field agrees on: penalties, logit_bias, the grammar's
 mask, temperature, top-k, top-p, min-p, and a draw from what is left. Of equal logits the lower token id comes first.
 """
 
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from ramet.engine.request import RequestError, Sampling
 
+Scores = NDArray[np.float32] | NDArray[np.float64]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 NEUTRAL = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, presence_penalty=0.0)
 """Settings that leave the model's own distribution as it is."""
 
-_NUCLEUS_GUESS = 512
+_NUCLEUS_GUESSES = (256, 8192)
 """Tokens looked at first for top-p; only where they hold too little of the mass is the whole row sorted."""
 
 
@@ -104,7 +105,7 @@ class Sampler:
         self._presence = sampling.presence_penalty or 0.0
         self._prompt = np.unique(np.asarray(prompt, np.int64)) if self._repetition != 1.0 else None
         self._bias_ids = np.fromiter(sampling.logit_bias.keys(), np.int64)
-        self._bias = np.fromiter(sampling.logit_bias.values(), np.float64)
+        self._bias = np.fromiter(sampling.logit_bias.values(), np.float32)
 
     def draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> int:
         """The next token from one row of logits `[vocab]`; `allowed` `[known_tokens]` is a grammar's mask.
@@ -126,10 +127,10 @@ class Sampler:
         self._counts[token] = self._counts.get(token, 0) + 1
         return token
 
-    def _adjusted(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> Floats:
-        """The row with penalties, bias and mask applied, float64 `[known_tokens]`."""
+    def _adjusted(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+        """The row with penalties, bias and mask applied, `[known_tokens]`."""
         settings = self._settings
-        scores = logits.astype(np.float64)
+        scores = logits.copy()
         reply = np.fromiter(self._counts.keys(), np.int64)
         if self._prompt is not None:
             seen = np.union1d(self._prompt, reply)
@@ -138,40 +139,47 @@ class Sampler:
             scores[seen] = np.where(penalised > 0, penalised / self._repetition, penalised * self._repetition)
         if len(reply) and (settings.frequency_penalty or self._presence):
             counts = np.fromiter(self._counts.values(), np.float64)
-            scores[reply] -= settings.frequency_penalty * counts + self._presence
+            scores[reply] -= (settings.frequency_penalty * counts + self._presence).astype(np.float32)
         if len(self._bias_ids):
             scores[self._bias_ids] += self._bias
         if allowed is not None:
-            scores[~allowed] = -math.inf
+            np.copyto(scores, -math.inf, where=~allowed)
         return scores
 
 
-def candidates(scores: Floats, settings: Sampling) -> tuple[Ids, Floats]:
+def candidates(scores: Scores, settings: Sampling) -> tuple[Ids, Floats]:
     """Temperature, top-k, top-p and min-p: the tokens left and their weights (probabilities up to a common factor).
 
-    `scores` is float64 `[vocab]`; `settings` has no open fields and a temperature above 0. Top-p counts the mass of
-    what top-k left, min-p compares with the likeliest token. Raises RequestError if nothing is left or scores are NaN.
+    `scores` is `[vocab]`; `settings` has no open fields and a temperature above 0. Top-p counts the mass of what top-k
+    left, min-p compares with the likeliest token. Raises RequestError if nothing is left or scores are NaN.
     """
     assert settings.temperature and settings.top_p is not None and settings.min_p is not None
-    scores = scores / settings.temperature
+    temperature = settings.temperature
     best = scores.max()
     if not math.isfinite(best):
         raise _nothing_to_draw(scores)
+
+    def weigh(ids: Ids) -> Floats:
+        weights: Floats = np.exp((scores[ids].astype(np.float64) - best) / temperature)
+        return weights
+
+    mass = 0.0
     if settings.top_k and settings.top_k < len(scores):
         ids = largest(scores, settings.top_k)
-        weights = np.exp(scores[ids] - best)
+        weights = weigh(ids)
         mass = float(weights.sum())
-    elif settings.top_p < 1.0:
-        mass = float(np.exp(scores - best).sum())
-        ids = largest(scores, min(_NUCLEUS_GUESS, len(scores)))
-        weights = np.exp(scores[ids] - best)
-        if weights.sum() < settings.top_p * mass:
-            ids = np.argsort(-scores, kind="stable")
-            weights = np.exp(scores[ids] - best)
     else:
-        ids = np.arange(len(scores))
-        weights = np.exp(scores - best)
-        mass = 0.0
+        # Sums over the whole vocabulary stay in the scores' own precision: float32 exponentials are ten times faster.
+        everything = np.exp((scores - best) / temperature)
+        if settings.top_p < 1.0:
+            mass = float(everything.sum(dtype=np.float64))
+            for guess in (*_NUCLEUS_GUESSES, len(scores)):
+                ids = largest(scores, guess)
+                weights = weigh(ids)
+                if weights.sum() >= settings.top_p * mass:
+                    break
+        else:
+            ids, weights = np.arange(len(scores)), everything.astype(np.float64)
     if settings.top_p < 1.0:
         enough = int(np.searchsorted(np.cumsum(weights), settings.top_p * mass, side="left")) + 1
         ids, weights = ids[:enough], weights[:enough]
@@ -181,18 +189,16 @@ def candidates(scores: Floats, settings: Sampling) -> tuple[Ids, Floats]:
     return ids, weights
 
 
-def largest(scores: Floats, k: int) -> Ids:
+def largest(scores: Scores, k: int) -> Ids:
     """Ids of the k largest scores, largest first, lower ids first among equals. Fewer if others are -infinity."""
-    # The k-th largest of the maxima of disjoint blocks is at most the k-th largest score, so whatever is below it is
+    # The k-th largest of the maxima of disjoint groups is at most the k-th largest score, so whatever is below it is
     # out. That leaves a few tokens to sort, for two passes over the row instead of a partition of it.
-    block = 64
-    whole = len(scores) // block * block
-    maxima = scores[:whole].reshape(-1, block).max(1)
-    if len(maxima) > k:
-        floor = np.partition(maxima, len(maxima) - k)[len(maxima) - k]
-        ids = np.flatnonzero(scores >= floor) if floor > -math.inf else np.flatnonzero(scores > -math.inf)
-    else:
-        ids = np.flatnonzero(scores > -math.inf)
+    groups = len(scores) // 64
+    floor = -math.inf
+    if groups > k:
+        maxima = scores[: 64 * groups].reshape(64, groups).max(0)
+        floor = np.partition(maxima, groups - k)[groups - k]
+    ids = np.flatnonzero(scores >= floor if floor > -math.inf else scores > -math.inf)
     return ids[np.argsort(-scores[ids], kind="stable")[:k]]
 
 
@@ -205,7 +211,7 @@ def log_probabilities(logits: NDArray[np.float32], token: int, k: int) -> tuple[
     return float(row[token] - offset), tuple((int(i), float(row[i] - offset)) for i in top)
 
 
-def _nothing_to_draw(scores: Floats) -> RequestError:
+def _nothing_to_draw(scores: Scores) -> RequestError:
     if np.isnan(scores).any():
         return RequestError("the model gave logits that are not numbers (NaN): the checkpoint may be damaged")
     return RequestError("no token is left to draw: the grammar, logit_bias and the vocabulary exclude each other")
