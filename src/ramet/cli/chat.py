@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,9 +114,11 @@ class Terminal:
                     self.show(self.conversation.say(line))
                 elif not self.follow(line):
                     break
+                self.remember()
             except RametError as error:
                 show_error(str(error))
-            self.remember()
+            except KeyboardInterrupt:
+                messages.print("\nStopped; this reply is not kept. /retry asks again.", style="dim")
 
     def follow(self, line: str) -> bool:
         """Do what a command line says; False to leave."""
@@ -131,31 +134,22 @@ class Terminal:
         command(rest)
         return True
 
-    def show(self, pieces: Iterator[Piece | FinishEvent]) -> None:
-        """Print a reply as it comes, reasoning dimmed, then what it cost. Ctrl-C stops it."""
+    def show(self, pieces: Generator[Piece | FinishEvent]) -> None:
+        """Print a reply as it comes, reasoning dimmed, then what it cost."""
         from ramet.cli.conversation import Piece
 
         reasoning = False
-        try:
+        with closing(pieces):  # Ctrl-C may come anywhere; closing cancels the reply
             for piece in pieces:
                 if isinstance(piece, Piece):
                     if reasoning and not piece.reasoning:
                         console.print("\n")
                     reasoning = piece.reasoning
-                    console.print(
-                        printable(piece.text),
-                        end="",
-                        markup=False,
-                        soft_wrap=True,
-                        style="dim italic" if reasoning else None,
-                    )
+                    style = "dim italic" if reasoning else None
+                    console.print(printable(piece.text), end="", markup=False, soft_wrap=True, style=style)
                 else:
                     console.print()
                     self.say_cost(piece)
-        except KeyboardInterrupt:
-            pieces.close()  # type: ignore[attr-defined]  # a generator: closing it cancels the reply
-            console.print()
-            messages.print("Stopped; this reply is not kept. /retry asks again.", style="dim")
 
     def say_cost(self, finish: FinishEvent) -> None:
         if finish.reason == "error":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class Conversation:
         """The nodes from the first message to here."""
         return self.runtime.tree.path(self.node) if self.node is not None else []
 
-    def say(self, text: str) -> Iterator[Piece | FinishEvent]:
+    def say(self, text: str) -> Generator[Piece | FinishEvent]:
         """Ask and stream the reply; ends with the FinishEvent. The place moves only when a reply is whole.
 
         Closing the iterator early cancels the reply.
@@ -96,7 +96,7 @@ class Conversation:
                 handle.cancel()
                 handle.result()
 
-    def retry(self) -> Iterator[Piece | FinishEvent]:
+    def retry(self) -> Generator[Piece | FinishEvent]:
         """Ask the last question again, from where it was asked: its new reply is a sibling of the old one."""
         if self.question is None:
             raise ChatError("there is nothing to ask again yet")

@@ -1,0 +1,167 @@
+"""The terminal chat, driven by scripts on stdin: forks, rewinds, restarts, and being interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ramet.cli.main import app
+from ramet.models.random import write_random_checkpoint
+
+RAMET = Path(sys.executable).with_name("ramet")
+COST = re.compile(r"([0-9a-f]{8}) · prompt ([\d,]+) tokens?, ([\d,]+) reused · reply ([\d,]+) tokens?")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny"), seed=0)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAMET_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
+    return tmp_path
+
+
+def chat(checkpoint: Path, *lines: str, options: tuple[str, ...] = ()) -> Result:
+    """One run of the chat in which the user types `lines`."""
+    words = ["chat", "--model", str(checkpoint), "--max-tokens", "12", "--temperature", "0", *options]
+    return CliRunner().invoke(app, words, input="".join(f"{line}\n" for line in lines))
+
+
+def replies(result: Result) -> list[tuple[str, int, int]]:
+    """Of each reply in order: the node's id, the prompt's tokens, and how many of them were reused."""
+    found = COST.findall(result.stderr)
+    return [(node, int(prompt.replace(",", "")), int(reused.replace(",", ""))) for node, prompt, reused, _ in found]
+
+
+def test_a_turn_reuses_the_turns_before_it(checkpoint: Path, home: Path) -> None:
+    result = chat(checkpoint, "tell me about ferns " * 8, "and mosses?", "/quit")
+    assert result.exit_code == 0, result.output
+    (_, first, none), (_, second, reused) = replies(result)
+    assert none == 0
+    assert first - 16 < reused < second  # the generation prompt of the first turn is not part of the second
+
+
+def test_going_back_makes_a_branch_and_goto_returns(checkpoint: Path, home: Path) -> None:
+    result = chat(
+        checkpoint, "first question", "second question", "/fork here", "/back", "another second", "/goto here", "/tree"
+    )
+    assert result.exit_code == 0, result.output
+    _, (second, *_), (other, *_) = replies(result)
+    tree = result.stdout[result.stdout.index("this chat") :]
+    assert f"● {second}" in tree
+    assert "kept as here" in tree
+    assert "├── " in tree and other in tree
+    assert tree.count("user") == 3
+
+
+def test_back_to_the_start_and_too_far(checkpoint: Path, home: Path) -> None:
+    result = chat(checkpoint, "one", "two", "/back 2", "/back", "/tree", "three", "/tree")
+    assert "At the start." in result.stdout
+    assert "only 0 turns to go back" in result.stderr
+    assert "there is no tree yet" in result.stderr
+    assert result.stdout[result.stdout.rindex("this chat") :].count("user") == 1
+
+
+def test_retry_asks_again_beside_the_first_reply(checkpoint: Path, home: Path) -> None:
+    result = chat(checkpoint, "hello there", "/retry", "/tree", options=("--temperature", "1.5"))
+    (first, *_), (second, prompt, reused) = replies(result)
+    assert first != second
+    assert prompt - reused <= 2
+    tree = result.stdout[result.stdout.index("this chat") :]
+    assert tree.count("user") == 1
+    assert f"● {second}" in tree and first in tree
+
+
+def test_a_session_survives_a_restart(checkpoint: Path, home: Path) -> None:
+    first = chat(checkpoint, "a long question about rivers " * 6, "/fork kept")
+    assert first.exit_code == 0, first.output
+    node, prompt, _ = replies(first)[0]
+    plain = chat(checkpoint, "/quit")
+    assert f"The last session ended at {node}" in plain.stderr
+    later = chat(
+        checkpoint, "and lakes?", "/goto kept", "/save " + str(home / "talk.json"), options=("--session", "last")
+    )
+    assert later.exit_code == 0, later.output
+    assert replies(later)[0][2] >= prompt - 16
+    talk = json.loads((home / "talk.json").read_text())
+    assert [message["role"] for message in talk] == ["user", "assistant"]
+    by_id = chat(checkpoint, "/tree", options=("--session", node))
+    assert f"● {node}" in by_id.stdout
+
+
+def test_the_system_message_is_said_once(checkpoint: Path, home: Path) -> None:
+    chat(checkpoint, "hi", "there", f"/save {home / 'talk.json'}", options=("--system", "Be kind."))
+    roles = [message["role"] for message in json.loads((home / "talk.json").read_text())]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_wrong_commands_are_explained_and_the_chat_goes_on(checkpoint: Path, home: Path) -> None:
+    result = chat(
+        checkpoint, "/dance", "/fork", "/goto", "/goto zz", "/back x", "/retry", "/save", "/save /no/such/folder/x",
+        '/goto "', "/help", "still here", "/quit",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for said in (
+        "there is no command /dance", "nothing to fork yet", "say where", "no node begins with 'zz'",
+        "takes a number of turns, not 'x'", "nothing to ask again", "say where to", "cannot write /no/such/folder/x",
+        "No closing quotation",
+    ):  # fmt: skip
+        assert said in result.stderr
+    assert "/goto PLACE" in result.stdout
+    assert len(replies(result)) == 1
+
+
+def test_no_last_session_and_a_damaged_file_of_places(checkpoint: Path, home: Path) -> None:
+    result = chat(checkpoint, options=("--session", "last"))
+    assert result.exit_code == 1
+    assert "no last session" in result.stderr
+    (home / "tree" / "chat.json").write_text("{torn")
+    result = chat(checkpoint, "hello", "/quit")
+    assert result.exit_code == 0
+    assert "is damaged" in result.stderr
+    assert json.loads((home / "tree" / "chat.json").read_text())
+
+
+def test_two_chats_on_one_folder_are_told(checkpoint: Path, home: Path) -> None:
+    words = [RAMET, "chat", "--model", checkpoint]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as first:
+        assert first.stdin is not None and first.stderr is not None
+        while "/quit leaves" not in (line := first.stderr.readline()):
+            assert line, "the first chat ended early"
+        second = chat(checkpoint, "hello")
+        first.stdin.close()
+        assert second.exit_code == 1
+        assert "in use by another process" in " ".join(second.stderr.split())
+    assert first.returncode == 0
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint: Path, home: Path) -> None:
+    words = [RAMET, "chat", "--model", checkpoint, "--max-tokens", "100000", "--temperature", "1"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for _ in range(20):  # a random model may end a reply at once; then it is asked again
+            process.stdin.write(b"tell me everything\n")
+            process.stdin.flush()
+            process.stdout.read(1)
+            time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+        process.stdin.write(b"/help\n/quit\n")
+        process.stdin.flush()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert "Stopped; this reply is not kept" in err.decode()
+    assert "/goto PLACE" in out.decode()
