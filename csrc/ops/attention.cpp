@@ -1,5 +1,7 @@
 // Causal attention: pages in order of position, a running softmax per row. A row's arithmetic is the same whichever rows
 // share its block: scores are summed over the head's columns in order, values over the page's keys in order.
+#include <type_traits>
+
 #include "../ops.h"
 #include "../parallel.h"
 #include "../simd.h"
@@ -8,63 +10,76 @@ namespace ramet::RAMET_ISA {
 namespace {
 
 constexpr int kKeyVecs = kPageTokens / Vec::width;
-constexpr int kRows = Vec::width == 16 ? 6 : 2;  // rows per register block: kRows * 4 vectors of sums
-constexpr Index kTile = 24;                      // about how many query rows read a page together
+constexpr int kVecs = 2;                                // vectors per register block
+constexpr int kFewRows = 4;                             // up to so many rows a page's way from memory is the limit
+constexpr int kWideVecs = Vec::width == 16 ? 4 : 2;     // vectors per register block for them
+constexpr int kRows = Vec::width == 16 ? 12 : 6;        // rows of the largest register block
+constexpr Index kTile = 48;                             // about how many query rows read a page together
 
-// scores[r][0..64) = q[r] . keys, for keys [head_dim][64].
-template <int R>
-RAMET_INLINE void score(const float* q, Index head_dim, const float* keys, float* scores) {
-  constexpr int V = 4;
-  for (int part = 0; part < kKeyVecs; part += V) {
-    Vec sums[R][V];
+// scores[r][..] = q[r] . keys for V vectors of a page's keys, [head_dim][64].
+template <int R, int V>
+void score(const float* q, Index head_dim, const float* keys, float* scores) {
+  Vec sums[R][V];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sums[r][v] = zero();
-    for (Index d = 0; d < head_dim; ++d) {
-      Vec key[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) key[v] = load(keys + d * kPageTokens + (part + v) * Vec::width);
+  for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const Vec each = all(q[r * head_dim + d]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sums[r][v] = fma(each, key[v], sums[r][v]);
-      }
+    for (int v = 0; v < V; ++v) sums[r][v] = zero();
+  for (Index d = 0; d < head_dim; ++d) {
+    Vec key[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) key[v] = load(keys + d * kPageTokens + v * Vec::width);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vec each = all(q[r * head_dim + d]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sums[r][v] = fma(each, key[v], sums[r][v]);
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) store(scores + r * kPageTokens + (part + v) * Vec::width, sums[r][v]);
   }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) store(scores + r * kPageTokens + v * Vec::width, sums[r][v]);
 }
 
 // result[r] = result[r] * fade[r] + weights[r][0..count) . values, for V vectors of columns, the last `lanes` wide.
 template <int R, int V>
-RAMET_INLINE void gather(const float* weights, const float* fade, const float* values, Index head_dim, Index count,
-                         float* result, int lanes) {
+void gather(const float* weights, const float* fade, const float* values, Index head_dim, Index count, float* result,
+            int lanes) {
   Vec sums[R][V];
   const auto width = [&](int v) { return v == V - 1 ? lanes : Vec::width; };
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v)
       sums[r][v] = load_lanes(result + r * head_dim + v * Vec::width, width(v)) * all(fade[r]);
   for (Index i = 0; i < count; ++i) {
     Vec value[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) value[v] = load_lanes(values + i * head_dim + v * Vec::width, width(v));
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Vec each = all(weights[r * kPageTokens + i]);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; ++v) sums[r][v] = fma(each, value[v], sums[r][v]);
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) store_lanes(result + r * head_dim + v * Vec::width, sums[r][v], width(v));
+}
+
+// Calls body(first row, rows as a constant) over blocks of rows.
+template <int V, class Body>
+RAMET_INLINE void over_row_blocks(Index rows, Body body) {
+  Index r = 0;
+  if constexpr (V == kVecs)
+    for (; rows - r >= kRows; r += kRows) body(r, std::integral_constant<int, kRows>());
+  if constexpr (V == kVecs && kRows > 8)
+    for (; rows - r >= 8; r += 8) body(r, std::integral_constant<int, 8>());
+  for (; rows - r >= 4; r += 4) body(r, std::integral_constant<int, 4>());
+  for (; rows - r >= 2; r += 2) body(r, std::integral_constant<int, 2>());
+  if (r < rows) body(r, std::integral_constant<int, 1>());
 }
 
 // Rows that see the same first `count` keys of a page.
@@ -77,67 +92,61 @@ struct Rows {
   float* fade;
 };
 
-template <int R>
-void page_block(const Rows& rows, Index head_dim, const float* keys, const float* values, Index count, float scale) {
-  score<R>(rows.q, head_dim, keys, rows.scores);
+// The running softmax of one row over one page's scores, which become weights.
+void weigh(float* scores, Index count, float scale, float& running_top, float& running_total, float& fade) {
   const Vec lowest = all(-__builtin_inff());
-  for (int r = 0; r < R; ++r) {
-    float* const scores = rows.scores + r * kPageTokens;
-    Vec s[kKeyVecs];
-    Vec top = all(rows.top[r]);
-    for (int v = 0; v < kKeyVecs; ++v) {
-      const Index left = count - v * Vec::width;
-      s[v] = load(scores + v * Vec::width) * all(scale);
-      if (left < Vec::width) s[v] = keep_first(s[v], left > 0 ? static_cast<int>(left) : 0, lowest);
-      top = max(top, s[v]);
-    }
-    const float highest = largest(top);
-    Vec total = zero();
-    for (int v = 0; v < kKeyVecs; ++v) {
-      s[v] = exp(s[v] - all(highest));
-      total = total + s[v];
-      store(scores + v * Vec::width, s[v]);
-    }
-    float fade[Vec::width];
-    store(fade, exp(all(rows.top[r]) - all(highest)));
-    rows.fade[r] = fade[0];
-    rows.top[r] = highest;
-    rows.total[r] = rows.total[r] * fade[0] + sum(total);
+  Vec s[kKeyVecs];
+  Vec top = all(running_top);
+  for (int v = 0; v < kKeyVecs; ++v) {
+    const Index left = count - v * Vec::width;
+    s[v] = load(scores + v * Vec::width) * all(scale);
+    if (left < Vec::width) s[v] = keep_first(s[v], left > 0 ? static_cast<int>(left) : 0, lowest);
+    top = max(top, s[v]);
   }
-  constexpr int V = 4;
+  const float highest = largest(top);
+  Vec total = zero();
+  for (int v = 0; v < kKeyVecs; ++v) {
+    s[v] = exp(s[v] - all(highest));
+    total = total + s[v];
+    store(scores + v * Vec::width, s[v]);
+  }
+  float fades[Vec::width];
+  store(fades, exp(all(running_top) - all(highest)));
+  fade = fades[0];
+  running_top = highest;
+  running_total = running_total * fade + sum(total);
+}
+
+// Rows that see the first `count` keys of a page. A strip of the page's keys, then of its values, `V` vectors wide, stays
+// in the L1 cache while all rows pass.
+template <int V>
+void page_in_strips(const Rows& rows, Index row_count, Index size, const float* keys, const float* values, Index count,
+                    float scale) {
+  for (Index key = 0; key < count; key += V * Vec::width)
+    over_row_blocks<V>(row_count, [&](Index r, auto block) {
+      score<block, V>(rows.q + r * size, size, keys + key, rows.scores + r * kPageTokens + key);
+    });
+  for (Index r = 0; r < row_count; ++r)
+    weigh(rows.scores + r * kPageTokens, count, scale, rows.top[r], rows.total[r], rows.fade[r]);
   Index column = 0;
-  for (; column + V * Vec::width <= head_dim; column += V * Vec::width)
-    gather<R, V>(rows.scores, rows.fade, values + column, head_dim, count, rows.result + column, Vec::width);
-  for (; column < head_dim; column += Vec::width) {
-    const Index left = head_dim - column;
-    gather<R, 1>(rows.scores, rows.fade, values + column, head_dim, count, rows.result + column,
-                 left < Vec::width ? static_cast<int>(left) : Vec::width);
+  for (; column + V * Vec::width <= size; column += V * Vec::width)
+    over_row_blocks<V>(row_count, [&](Index r, auto block) {
+      gather<block, V>(rows.scores + r * kPageTokens, rows.fade + r, values + column, size, count,
+                       rows.result + r * size + column, Vec::width);
+    });
+  for (; column < size; column += Vec::width) {
+    const int lanes = size - column < Vec::width ? static_cast<int>(size - column) : Vec::width;
+    over_row_blocks<V>(row_count, [&](Index r, auto block) {
+      gather<block, 1>(rows.scores + r * kPageTokens, rows.fade + r, values + column, size, count,
+                       rows.result + r * size + column, lanes);
+    });
   }
 }
 
-void page(Rows rows, Index row_count, Index head_dim, const float* keys, const float* values, Index count,
+void page(const Rows& rows, Index row_count, Index size, const float* keys, const float* values, Index count,
           float scale) {
-  while (row_count > 0) {
-    Index done = row_count < kRows ? row_count : kRows;
-    if (done == kRows)
-      page_block<kRows>(rows, head_dim, keys, values, count, scale);
-    else if (done >= 4) {
-      done = 4;
-      page_block<(kRows >= 4 ? 4 : 1)>(rows, head_dim, keys, values, count, scale);
-    } else if (done >= 2) {
-      done = 2;
-      page_block<2>(rows, head_dim, keys, values, count, scale);
-    } else {
-      page_block<1>(rows, head_dim, keys, values, count, scale);
-    }
-    rows.q += done * head_dim;
-    rows.scores += done * kPageTokens;
-    rows.result += done * head_dim;
-    rows.top += done;
-    rows.total += done;
-    rows.fade += done;
-    row_count -= done;
-  }
+  if (row_count > kFewRows) return page_in_strips<kVecs>(rows, row_count, size, keys, values, count, scale);
+  page_in_strips<kWideVecs>(rows, row_count, size, keys, values, count, scale);
 }
 
 // `tokens` rows of session s from its row `begin` of this step on, and all the query heads of one key head.
@@ -168,6 +177,8 @@ void tile(const Attention& a, Index s, Index kv_head, Index begin, Index tokens)
     const float* const keys = pages[p] + a.k_offset + kv_head * size * kPageTokens;
     const float* const values = pages[p] + a.v_offset + kv_head * size * kPageTokens;
     const Index before = p * kPageTokens;
+    if (tokens == 1)  // nothing hides the way of the values from memory but the work on the keys
+      for (Index i = 0; i < size * kPageTokens; i += 16) __builtin_prefetch(values + i);
     // Tokens that see the whole page go together; each of the others sees its own number of keys, and not one more:
     // what lies beyond may belong to another branch, or be no number at all.
     Index t = before + kPageTokens - 1 - position;

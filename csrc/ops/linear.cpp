@@ -10,6 +10,7 @@ namespace {
 
 constexpr Index kMaxRows = Vec::width == 16 ? 12 : 6;  // rows of the largest register block
 constexpr Index kInputs = 1024;                        // inputs per pass: a panel's share stays in the L2 cache
+constexpr Index kAhead = 32;                           // inputs by which a weight's load is announced
 constexpr int kPanelVecs = kPanel / Vec::width;
 
 // Loads V vectors of one input's 32 weights, starting at vector `Slice * V`.
@@ -78,6 +79,7 @@ void block(const Block<Weight>& b) {
     for (int p = 0; p < P; ++p) {
       Vec weights[V];
       load_weights<V, Slice>(w + p * b.panel_stride, weights);
+      __builtin_prefetch(w + p * b.panel_stride + kAhead * kPanel);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec each = all(x[r]);
