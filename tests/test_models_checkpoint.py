@@ -320,7 +320,7 @@ def test_random_checkpoints_are_reproducible_and_seeded(tmp_path: Path) -> None:
 
 
 def test_the_thin_preset_weighs_states_against_rows_like_the_0_8b() -> None:
-    """What makes caching states hard at that size: a state as heavy as some 820 tokens of rows; in 1/64 of the bytes."""
+    """What makes caching states hard at that size: a state as heavy as some 820 tokens of rows."""
     from ramet.models.qwen3_5 import Qwen3_5
     from ramet.models.qwen3_5_config import Qwen3_5Config
 

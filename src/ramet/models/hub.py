@@ -45,6 +45,7 @@ def pull(
         raise PullError(f"{name!r} is no name of a model; names on the hub look like Qwen/Qwen3.5-0.8B")
     root = Path(cache) if cache is not None else Path(constants.HF_HUB_CACHE)
     try:
+        root.mkdir(parents=True, exist_ok=True)
         folder = _download(name, revision, root) if source is None else _copy(name, Path(source), revision, root)
     except OSError as error:
         if error.errno == errno.ENOSPC:
