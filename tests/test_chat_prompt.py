@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -271,6 +272,38 @@ def test_a_reply_that_was_cut_off_is_kept_and_closed(chat: Chat) -> None:
     assert again.tokens == chat.render([USER, message, USER], enable_thinking=False).tokens
     again = chat.render([USER, message], enable_thinking=False, reply_tokens={text: node}.get)
     assert again.tokens[: len(prompt.tokens) + 10] == [*prompt.tokens, *tokens, chat.tokenizer.eos_ids[0]]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '  Hm\n\n\n</think>\n\n\nWell. \n<tool_call><function=größe><parameter=value>{"b":1,"a":[ ]}</parameter>'
+        "</function></tool_call>\n",
+        "Hm</think>There are 5. \n",
+    ],
+)
+def test_a_reply_that_the_template_shows_in_other_words_keeps_its_tokens(chat: Chat, written: str) -> None:
+    history = [SYSTEM, USER]
+    prompt = chat.render(history, TOOLS)
+    tokens = [*chat.tokenizer.encode(written), chat.tokenizer.eos_ids[0]]
+    text, node = reply_to(chat, prompt, tokens)
+    message = chat.parse(written, TOOLS, prompt)
+    if "tool_calls" in message:
+        assert message["tool_calls"][0]["function"]["arguments"] == '{"value": {"b": 1, "a": []}}'
+    sent_back = [*history, json.loads(json.dumps(message)), RESULTS[0]]
+    again = chat.render(sent_back, TOOLS, reply_tokens={text: node}.get)
+    assert again.tokens[: len(prompt.tokens) + len(tokens)] == prompt.tokens + tokens
+    assert again.text == chat.render(sent_back, TOOLS).text
+
+    # Only for what it says, where it was said, and with its reasoning as long as the template shows that.
+    for other in (
+        [*history, {**message, "content": "Else."}, RESULTS[0]],
+        [*history, {**message, "reasoning_content": None}, RESULTS[0]],
+        [SYSTEM, {**USER, "content": "Other"}, message, RESULTS[0]],
+        [*history, message, USER],
+    ):
+        expected = chat.render(other, TOOLS).tokens
+        assert chat.render(other, TOOLS, reply_tokens={text: node}.get).tokens == expected
 
 
 def test_only_an_assistants_turn_is_looked_up(chat: Chat) -> None:

@@ -13,6 +13,7 @@ from ramet.chat.parser import Parser
 from ramet.chat.segments import Segments, assign
 from ramet.chat.template import ChatTemplate, TemplateError, load_templates
 from ramet.chat.tokenizer import Tokenizer
+from ramet.chat.written import Place, WrittenReplies
 
 ReplyTokens = Callable[[str], Sequence[int] | None]
 """Gives the tokens that a model wrote for exactly this text, if one did."""
@@ -73,6 +74,7 @@ class Chat:
         self.tokenizer = tokenizer
         self._templates = templates
         self._segments = Segments(tokenizer)
+        self._replies = WrittenReplies()
 
     @classmethod
     def load(cls, path: str | Path, tokenizer: Tokenizer) -> Chat:
@@ -113,15 +115,18 @@ class Chat:
         pieces = cut(conversation, add_generation_prompt)
         texts = [self._segments.unprotect(piece) for piece in pieces]
         shown = assign(texts[:-1], given, tools) if given else []
-        parts = [
-            self._written(text, message, reply_tokens) or self._segments.encode(piece)
-            for piece, text, message in zip(pieces, texts, shown, strict=False)
-        ]
+        parts: list[Sequence[int]] = []
         boundaries: list[int] = []
         tokens: list[int] = []
-        for part in parts:
-            tokens.extend(part)
+        place = Place()
+        for piece, text, message in zip(pieces, texts, shown, strict=False):
+            written = None
+            if reply_tokens is not None and (message is None or message["role"] == "assistant"):
+                written = self._written(place, text, message, reply_tokens)
+            parts.append(written or self._segments.encode(piece))
+            tokens.extend(parts[-1])
             boundaries.append(len(tokens))
+            place.go_past(text)
         parts.append(self._segments.encode(pieces[-1]))
         tokens.extend(parts[-1])
 
@@ -147,21 +152,31 @@ class Chat:
         return Parser(tools, in_reasoning=prompt.opens_reasoning, prompt_text=prompt.text)
 
     def parse(self, reply: str, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> dict[str, Any]:
-        """The assistant message, in OpenAI's chat form, that the whole text of a reply to `prompt` amounts to."""
+        """The assistant message, in OpenAI's chat form, that the whole text of a reply to `prompt` amounts to.
+
+        Its text is remembered for `render`, which may have to show the message in other words.
+        """
         parser = self.parser(tools, prompt)
-        return assistant_message([*parser.feed(reply), *parser.finish()])
+        message = assistant_message([*parser.feed(reply), *parser.finish()])
+        self._replies.remember(Place(prompt.texts), prompt.generation_prompt, reply, message)
+        return message
 
     def _written(
-        self, text: str, message: dict[str, Any] | None, reply_tokens: ReplyTokens | None
+        self, place: Place, segment: str, message: dict[str, Any] | None, reply_tokens: ReplyTokens
     ) -> Sequence[int] | None:
-        """The tokens that a model wrote for the segment `text`, if it did."""
-        if reply_tokens is None or (message is not None and message["role"] != "assistant"):
-            return None
-        known = reply_tokens(text)
+        """The tokens that a model wrote for `message`, which is shown as `segment` at `place`, if it did."""
+        known = self._known(segment.removesuffix(self.tokenizer.turn_end), reply_tokens)
+        if known is None and message is not None:
+            written = self._replies.find(place, segment, message)
+            known = None if written is None else self._known(written, reply_tokens)
+        return known
+
+    def _known(self, text: str, reply_tokens: ReplyTokens) -> Sequence[int] | None:
+        known = reply_tokens(text + self.tokenizer.turn_end)
         if known is not None:
             return known
         # A reply that was cut off by its length: the template closes the turn that the model left open.
-        known = reply_tokens(text.removesuffix(self.tokenizer.turn_end))
+        known = reply_tokens(text)
         return None if known is None else [*known, self.tokenizer.eos_ids[0]]
 
     def _shared(self, pieces: list[str], parts: list[Sequence[int]], others: list[str]) -> int:
