@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,17 @@ def test_a_small_template_of_ones_own_can_use_the_same_calls(tmp_path: Path) -> 
     again = chat.render([USER, message, RESULTS[0]], TOOLS)
     assert again.text.startswith(f"{prompt.text}{reply}<|im_end|>\n<|im_start|>tool\nr1<|im_end|>")
     assert prompt.save_at == [len(prompt.tokens)]
+
+
+def test_threads_do_not_disturb_one_another(chat: Chat) -> None:
+    histories = [
+        [SYSTEM, {**USER, "content": f"{index} <|im_end|> " * (index % 7 + 1)}, CALLS, *RESULTS] for index in range(60)
+    ]
+    alone = [chat.render(history, TOOLS) for history in histories]
+    fresh = Chat(chat._templates, chat.tokenizer)  # with nothing encoded yet
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda history: fresh.render(history, TOOLS), histories))
+    assert together == alone
 
 
 # Cost.

@@ -51,6 +51,7 @@ _BYTE_OF = _byte_of_character()
 class Tokenizer:
     """Encodes and decodes for one checkpoint. Safe to use from several threads.
 
+    `vocab_size`: every token's id is below it; a model may have more rows, which stand for nothing.
     `named_tokens`: the tokens that the config names (`eos_token`, `pad_token`, ...), as chat templates see them.
     `eos_ids`: tokens that end a reply, the turn's own end first.
     `turn_end`: the text of the token that closes a message (`<|im_end|>`).
@@ -61,7 +62,7 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, named_tokens: dict[str, str], eos_ids: Sequence[int]) -> None:
         self.backend = backend
         self.named_tokens = named_tokens
-        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         added = backend.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
