@@ -32,9 +32,9 @@ from ramet.train.tokenizer import train_tokenizer, write_tokenizer
 TABLE_TEMPLATE = files("ramet.train").joinpath("table_template.jinja").read_text(encoding="utf-8")
 
 PRESETS: dict[str, dict[str, int]] = {
-    "tiny": {"hidden": 64, "layers": 4, "mlp": 128, "heads": 2, "head_dim": 32, "delta_heads": 2, "key_dim": 16, "value_dim": 32, "vocab": 1024},
-    "small": {"hidden": 192, "layers": 8, "mlp": 512, "heads": 4, "head_dim": 48, "delta_heads": 4, "key_dim": 32, "value_dim": 48, "vocab": 3072},
-    "medium": {"hidden": 256, "layers": 8, "mlp": 640, "heads": 4, "head_dim": 64, "delta_heads": 4, "key_dim": 32, "value_dim": 64, "vocab": 4096},
+    "tiny": {"hidden": 64, "layers": 4, "full_every": 4, "mlp": 128, "heads": 2, "head_dim": 32, "delta_heads": 2, "key_dim": 16, "value_dim": 32, "vocab": 1024},
+    "small": {"hidden": 192, "layers": 6, "full_every": 3, "mlp": 512, "heads": 4, "head_dim": 48, "delta_heads": 4, "key_dim": 32, "value_dim": 48, "vocab": 3072},
+    "medium": {"hidden": 256, "layers": 8, "full_every": 4, "mlp": 640, "heads": 4, "head_dim": 64, "delta_heads": 4, "key_dim": 32, "value_dim": 64, "vocab": 4096},
 }  # fmt: skip
 """Sizes of models to start from scratch."""
 
@@ -190,6 +190,9 @@ def model_config(sizes: dict[str, int]) -> Qwen3_5Config:
         vocab_size=sizes["vocab"],
         hidden_size=sizes["hidden"],
         num_hidden_layers=sizes["layers"],
+        layer_types=tuple(
+            "linear_attention" if (i + 1) % sizes["full_every"] else "full_attention" for i in range(sizes["layers"])
+        ),
         num_attention_heads=sizes["heads"],
         num_key_value_heads=max(1, sizes["heads"] // 2),
         head_dim=sizes["head_dim"],
