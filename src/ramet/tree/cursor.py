@@ -50,7 +50,7 @@ class Cursor:
         self._state = state  # None: zeros, at position 0
         self.saved: dict[int, StateBuffer] = {}  # at positions past the last node
         self.expected: set[int] = set()
-        self.request = tree.memory.clock
+        self.request = tree.memory.new_request()
         self._running = 0  # tokens of the span that was handed out and not advanced over
         self._closed = False
 
@@ -171,6 +171,7 @@ class Cursor:
             other = Cursor(
                 tree, self.node, self.segment, self.tokens.copy(), self.pages.copy(), self._state, self.target
             )
+            other.resumed = self.resumed
             other.saved = self.saved.copy()
             other.expected = self.expected.copy()
             tree.cursors.add(other)

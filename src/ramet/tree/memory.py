@@ -34,8 +34,9 @@ class Memory:
         """Saved states in memory."""
         self.pins: dict[Node, float] = {}
         """Pinned nodes with their deadlines, in seconds of the monotonic clock."""
+        self._requests = 0
         self._expected: dict[int, list[SavedState]] = {}
-        """What each request, by clock, said where the next one may leave it."""
+        """Where each request said that the next one may leave it."""
         self.pages_copied = 0
         self.states_evicted = 0
         self.spill: Callable[[list[SavedState]], None] = lambda _: None
@@ -116,6 +117,10 @@ class Memory:
         if state.part is None:
             del state.segment.states[state.position]
         self.trim(state.segment)
+
+    def new_request(self) -> int:
+        self._requests += 1
+        return self._requests
 
     def expect(self, state: SavedState, request: int) -> None:
         """`request` says that its session may go on from this state."""

@@ -80,7 +80,7 @@ class SavedState:
         self.branched = 0
         """How often a session resumed here although another had already gone on: how shared it is."""
         self.expected_by: int | None = None
-        """The latest request (by clock) of its session, if that said that the next one may leave here."""
+        """The latest request of its session, if that said that the next one may leave here."""
         self.passed_over = False
         """Whether its session, expected here or elsewhere, has gone on from elsewhere."""
 
