@@ -99,15 +99,16 @@ def request(tokens: Sequence[int], **fields: Any) -> Request:
 
 
 @contextmanager
-def running(*, ram_bytes: int = 1 << 28, **options: Any) -> Iterator[Bench]:
-    """A bench with an empty tree in memory and a running engine; `options` are the engine's."""
-    tree = Tree(model().layout, model().fingerprint, ram_bytes=ram_bytes)
+def running(*, ram_bytes: int = 1 << 28, directory: Path | None = None, **options: Any) -> Iterator[Bench]:
+    """A bench with a tree (in memory, unless there is a directory) and a running engine; `options` are the engine's."""
+    tree = Tree(model().layout, model().fingerprint, ram_bytes=ram_bytes, directory=directory)
     bench = Bench(tree, **options)
     bench.engine.start()
     try:
         yield bench
     finally:
         bench.engine.stop()
+        tree.close()
 
 
 def text_tokens(seed: int, length: int) -> list[int]:

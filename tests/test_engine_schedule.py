@@ -14,7 +14,7 @@ def prompts(draw):
 
 
 @given(prompts())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_save_points(prompt):
     length, start, boundaries, save_at = prompt
     points = save_points(length, start, boundaries, save_at)
@@ -49,7 +49,7 @@ def test_states_inside_a_reply():
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 600)), max_size=8), st.integers(1, 1000))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_shares_of_a_step(prompts, budget):
     remaining = [max(left, most) for left, most in prompts]
     most = [most for _, most in prompts]

@@ -43,7 +43,7 @@ def test_logprobs_are_those_of_the_model():
     for i, token in enumerate(reply.tokens):
         row = rows[len(prompt) - 1 + i]
         assert reply.logprobs[i] == pytest.approx(row[token].item(), abs=1e-9)
-        values, ids = row.topk(4)
+        values, ids = row[: tokenizer().vocab_size].topk(4)
         assert [t for t, _ in reply.top_logprobs[i]] == ids.tolist()
         assert [v for _, v in reply.top_logprobs[i]] == pytest.approx(values.tolist(), abs=1e-9)
 
@@ -276,6 +276,26 @@ def test_the_context_is_the_limit():
 def test_what_can_never_run_is_refused_at_once(fields, said):
     with running() as bench, pytest.raises(RequestError, match=said):
         bench.engine.submit(request(fields.pop("tokens"), **fields))
+
+
+def test_storing_needs_a_place_to_store():
+    with running() as bench, pytest.raises(RequestError, match="in memory only"):
+        bench.engine.submit(request([1, 2], store=True))
+
+
+def test_a_stored_reply_outlives_its_process(tmp_path):
+    prompt = text_tokens(60, 900)
+    with running(directory=tmp_path) as bench:
+        reply = bench.ask(prompt, store=True, boundaries=[400, 890], messages=[{"role": "system"}, None])
+        text = tokenizer().decode(prompt[890:] + reply.tokens, specials=True)
+    with running(directory=tmp_path) as bench:
+        node = bench.tree.node(reply.finish.node)
+        assert bench.tree.path(node)[0].message == {"role": "system"}
+        assert bench.tree.reply_tokens(text) == prompt[890:] + reply.tokens
+        assert bench.ask(prompt + reply.tokens + [1, 2]).finish.usage.computed == 2
+        assert bench.ask([*prompt, 3, 4, 5]).finish.usage.computed <= 14
+        warm = bench.ask(prompt)
+    assert warm.tokens == reply.tokens
 
 
 def test_an_engine_that_does_not_run_says_so():

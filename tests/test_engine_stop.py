@@ -33,7 +33,7 @@ def by_hand(stops, text):
     stops=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
     pieces=st.lists(st.text("abc", max_size=4), max_size=12),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_cut_gives_the_same_end(stops, pieces):
     text = "".join(pieces)
     assert watch(stops, pieces) == by_hand(stops, text)
@@ -44,7 +44,7 @@ def test_any_cut_gives_the_same_end(stops, pieces):
     stops=st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3),
     pieces=st.lists(st.text("abc", min_size=1, max_size=4), max_size=12),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_only_what_may_become_a_stop_string_is_held_back(stops, pieces):
     watcher = StopStrings(stops)
     text = out = ""

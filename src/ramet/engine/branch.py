@@ -108,6 +108,7 @@ class Branch:
         self.stop: str | int | None = None
         self.text = ""
         """The reply's text, without what is held back."""
+        self._known_tokens = tokenizer.vocab_size
         self._sampler = Sampler(job.settings, job.request.tokens, choices.start, tokenizer.vocab_size)
         self._matcher = job.matcher.copy() if job.matcher else None
         self._decoder = tokenizer.stream()
@@ -173,7 +174,9 @@ class Branch:
             self.reason = "stop"
         elif self.drawn == settings.max_tokens or len(self.tokens) >= context_length:
             self.reason = "length"
-        logprob, top = (None, ()) if settings.logprobs is None else log_probabilities(row, token, settings.logprobs)
+        if settings.logprobs is None:
+            return TokenEvent(token, delta, self.choices.start)
+        logprob, top = log_probabilities(row, token, settings.logprobs, self._known_tokens)
         return TokenEvent(token, delta, self.choices.start, logprob, top)
 
     def rest(self) -> str:

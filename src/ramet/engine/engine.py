@@ -81,6 +81,8 @@ class Engine:
         The first grammar that is used takes a second or two to prepare a large vocabulary.
         """
         check_request(request, self.model, self.max_running)
+        if request.store and not self.tree.on_disk:
+            raise RequestError("store: sessions are kept in memory only; give the tree a directory to store them in")
         settings = request.sampling.over(self.defaults)
         check_sampling(settings, self.model.vocab_size)
         matcher = self._grammars.compile(request.grammar) if request.grammar else None

@@ -71,7 +71,7 @@ class Matcher:
         self._known = known_tokens
 
     def allowed(self) -> NDArray[np.bool_]:
-        """Which tokens may come next, `[known_tokens]`; the model's end tokens are among them where it may end.
+        """Which tokens may come next, `[known_tokens]`; the end of the turn is among them where it may end.
 
         Raises GrammarError if the grammar has become too complex to follow.
         """
@@ -115,9 +115,8 @@ class GrammarCompiler:
     def _tokens(self) -> LLTokenizer:
         with self._lock:  # built at the first use: it takes seconds for a large vocabulary
             if self._vocabulary is None:
-                self._vocabulary = LLTokenizer(
-                    self._tokenizer.backend.to_str(), eos_token=list(self._tokenizer.eos_ids)
-                )
+                # Only the turn's own end may end a constrained reply: the next turn can begin right behind it.
+                self._vocabulary = LLTokenizer(self._tokenizer.backend.to_str(), eos_token=self._tokenizer.eos_ids[0])
             return self._vocabulary
 
 

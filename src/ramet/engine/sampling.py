@@ -202,12 +202,17 @@ def largest(scores: Scores, k: int) -> Ids:
     return ids[np.argsort(-scores[ids], kind="stable")[:k]]
 
 
-def log_probabilities(logits: NDArray[np.float32], token: int, k: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-    """The model's own log probability of `token`, and those of the k likeliest: log_softmax of the raw row, float64."""
+def log_probabilities(
+    logits: NDArray[np.float32], token: int, k: int, known_tokens: int
+) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The model's own log probability of `token`, and those of the k likeliest of the tokenizer's: float64.
+
+    They are the log_softmax of the raw row `[vocab]`, its padding included.
+    """
     row = logits.astype(np.float64)
     best = row.max()
     offset = best + math.log(np.exp(row - best).sum())
-    top = largest(row, min(k, len(row))) if k else ()
+    top = largest(row[:known_tokens], k) if k else ()
     return float(row[token] - offset), tuple((int(i), float(row[i] - offset)) for i in top)
 
 
