@@ -338,7 +338,7 @@ QUESTIONS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "same": (
         ["(which|what) (other |){es} (have|has|had|share|shares) the same {k} as {v}", "(who|which|what) else (has|is|was|had) (in |from |)the same {k} as {v}", "which {es} (are|were) (from|in|of) the same {k} as {v}", "name (a|an|another|the other) {e} (with|from|in) the same {k} as {v}", "{es} (with|in|from) the same {k} as {v}", "which other {e} has the same {k} as {v}", "list the {es} that share {k} with {v}"],
-        ["tell me the other {es} with the same {k} as {v}", "which {es} share the {k} of {v}", "besides {v} which {es} have the same {k}", "what else has the same {k} as {v}"],
+        ["tell me the other {es} with the same {k} as {v}", "which {es} share the {k} of {v}", "besides {v} which {es} have the same {k}", "what else has the {k} that {v} has"],
     ),
     "same_count": (
         ["how many (other |){es} (have|has|had|share) the same {k} as {v}", "how many {es} (are|were) (from|in|of) the same {k} as {v}", "(count|the number of) (other |){es} with the same {k} as {v}"],

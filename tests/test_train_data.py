@@ -1,0 +1,94 @@
+"""What the table model is taught: tables, questions and conversations, and what is kept apart for the test."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from ramet.agent.linking import Linker
+from ramet.agent.table_prompt import expand
+from ramet.train.conversations import make_conversations
+from ramet.train.domains import TEST, TRAIN
+from ramet.train.phrases import FILTERS, QUESTIONS, fill
+from ramet.train.questions import make_question
+from ramet.train.tables import make_table, of_split
+
+
+def test_schemas_of_train_and_test_share_no_column() -> None:
+    train = {column.title for domain in TRAIN for column in domain.columns}
+    test = {column.title for domain in TEST for column in domain.columns}
+    assert train and test and not train & test
+
+
+def test_phrasings_of_train_and_test_share_no_wording() -> None:
+    """Not only the templates differ: no way through a test template's choices is one through a training template's."""
+    rng = random.Random(0)
+    for group in (FILTERS, QUESTIONS):
+        for name, (train, test) in group.items():
+            assert train and test, name
+            ways = {" ".join(fill(rng, template).split()) for template in train for _ in range(200)}
+            held_out = {" ".join(fill(rng, template).split()) for template in test for _ in range(50)}
+            assert not ways & held_out, f"{name}: {ways & held_out}"
+
+
+def test_held_out_phrasings_use_words_that_training_uses() -> None:
+    """The test measures new ways to say things, not new words."""
+    train = " ".join(t for group in (FILTERS, QUESTIONS) for phrases, _ in group.values() for t in phrases)
+    known = set(re.findall(r"[a-z]+", train))
+    unseen = {
+        word
+        for group in (FILTERS, QUESTIONS)
+        for _, phrases in group.values()
+        for template in phrases
+        for word in re.findall(r"[a-z]+", re.sub(r"\{\w+\}", "", template))
+        if word not in known
+    }
+    assert len(unseen) <= 40, sorted(unseen)
+
+
+def test_invented_and_listed_values_are_split_by_word() -> None:
+    rng = random.Random(1)
+    generated = [make_table(rng, split) for split in ("train", "test") for _ in range(40)]
+    for data in generated:
+        for field in data.fields:
+            if field.spec.kind in ("who", "what") and not field.spec.pool:
+                for cell in data.cells(field):
+                    last = str(cell).lower().split()[-1]
+                    assert of_split(last, data.split), (data.split, cell)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_question_runs_over_its_handles(split: str) -> None:
+    rng = random.Random(2)
+    for _ in range(60):
+        data = make_table(rng, split)  # type: ignore[arg-type]
+        linker = Linker(data.table)
+        for _ in range(3):
+            question = make_question(rng, data, linker)
+            assert expand(question.query, data.table, question.linked.values) == question.sql
+            data.table.query(question.sql)
+            assert linker.link(question.text.rstrip("?")) == question.linked, "linking depends on the question alone"
+
+
+def test_generation_depends_on_the_seed_alone() -> None:
+    first, again, other = (make_conversations(random.Random(seed)) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def test_failed_calls_are_shown_with_the_tools_own_words_and_not_learnt() -> None:
+    rng = random.Random(5)
+    corrected = []
+    for _ in range(60):
+        for messages in make_conversations(rng):
+            calls = [m for m in messages if m.get("tool_calls")]
+            wrong = [m for m in calls if m.get("loss") is False]
+            if wrong:
+                corrected.append(messages)
+                assert calls[0] is wrong[0] and calls[-1].get("loss", True)
+                said = next(m["content"] for m in messages if m["role"] == "tool")
+                assert said == "no rows" or said.startswith("error: ")
+                query = [c["tool_calls"][0]["function"]["arguments"]["query"] for c in calls]
+                assert query[0] != query[1]
+    assert len(corrected) >= 5
