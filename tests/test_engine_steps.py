@@ -102,6 +102,28 @@ def test_equal_prompts_at_once_run_only_their_last_token():
     assert [reply.finish.usage.divergence for reply in replies] == [None] * 8
 
 
+def test_the_same_prompt_again_while_its_reply_is_written():
+    prompt = text_tokens(4, 1000)
+    with running() as bench:
+        first = bench.engine.submit(request(prompt, boundaries=[300, 990], max_tokens=400))
+        next(iter(first))
+        again = bench.ask(prompt, boundaries=[300, 990])
+        assert not first.finished
+        assert again.finish.usage.computed == 1
+        assert again.finish.usage.divergence is None
+        first.cancel()
+    assert again.tokens == alone(request(prompt))[0].tokens
+
+
+@pytest.mark.parametrize("tokens", [[1], [1, 2], text_tokens(4, 500)])
+def test_equal_prompts_without_replies(tokens):
+    with running() as bench:
+        with bench.paused():
+            handles = [bench.engine.submit(request(tokens, max_tokens=0)) for _ in range(3)]
+        assert [handle.result()[0].finish.reason for handle in handles] == ["length"] * 3
+        assert bench.tree.stats().sessions == 0
+
+
 def test_a_prefix_of_a_running_prompt_and_an_extension_of_it():
     long = text_tokens(5, 900)
     with running(step_tokens=128) as bench:

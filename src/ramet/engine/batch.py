@@ -16,12 +16,12 @@ from ramet.engine.divergence import Departure, explain
 from ramet.engine.handle import Handle
 from ramet.engine.request import Event, FinishEvent, FinishReason, Message
 from ramet.engine.schedule import Pace, saves_in_reply, share_prefill
-from ramet.engine.sharing import find_leader
+from ramet.engine.sharing import common, find_leader
 from ramet.engine.stats import EngineStats
 from ramet.errors import RametError
 from ramet.models.base import Model
 from ramet.models.states import PAGE_TOKENS
-from ramet.tree import Bill, Match, Node, Tree
+from ramet.tree import Bill, Cursor, Match, Node, Tree
 
 _log = logging.getLogger("ramet.engine")
 
@@ -125,9 +125,11 @@ class Batch:
         match = self._tree.match(job.request.tokens)
         branch.following = find_leader(branch, self._branches, match.resume)
         if branch.following is not None:
-            leader = branch.following.leader
-            if leader.cursor is not None and leader.cursor.position == branch.following.meet:
-                self._take_over(branch, leader)
+            leader, meet = branch.following.leader, branch.following.meet
+            for cursor in (leader.cursor, leader.mark):
+                if cursor is not None and cursor.position == meet and not branch.following.in_tree:
+                    self._take_over(branch, leader, cursor)
+                    break
             return
         cursor = self._tree.open(job.request.tokens, match=match, limit=job.limit, boundaries=job.boundaries)
         cursor.expect(job.expected)
@@ -143,22 +145,21 @@ class Batch:
         generated = match.next is not None and match.next.reply is not None
         return Departure(match.position, match.there, message, following, generated)
 
-    def _take_over(self, branch: Branch, leader: Branch) -> None:
-        """Go on from where the leader stands: the place where both prompts part."""
+    def _take_over(self, branch: Branch, leader: Branch, place: Cursor) -> None:
+        """Go on from where a cursor of the leader's stands: at or before the place where both prompts part."""
         job, other = branch.job, leader.job
-        assert leader.cursor is not None
-        cursor = leader.cursor.fork()
+        cursor = place.fork()
         cursor.expect(job.expected)
         branch.begin(cursor)
-        branch.saved = list(leader.saved)
-        position = cursor.position
-        ends = [index for index, end in enumerate(other.boundaries) if end > position]
-        message = other.request.messages[ends[0]] if ends and other.request.messages else None
-        there = int(other.prompt[position]) if position < len(other.prompt) else None
-        if there == int(job.prompt[position]):
-            there = None  # the same prompt: only its last token has to be run for each
-        job.divergence = explain(job.request, Departure(position, there, message), 0, position, self._tokenizer)
-        self.stats.reused_tokens += position
+        branch.saved = [position for position in leader.saved if position <= cursor.position]
+        parting = common(job.prompt, other.prompt)
+        there = int(other.prompt[parting]) if parting < len(other.prompt) else None
+        end = next((i for i, end in enumerate(other.boundaries) if end > parting), None)
+        message = other.request.messages[end] if end is not None and other.request.messages else None
+        lost = min(parting, job.limit) - cursor.position
+        departure = Departure(parting, there, message)
+        job.divergence = explain(job.request, departure, lost, cursor.position, self._tokenizer)
+        self.stats.reused_tokens += cursor.position
         self._reached(branch)
 
     # --- a step ---
@@ -242,6 +243,8 @@ class Batch:
             cursor.save()
             branch.saved.append(position)
         self._commit_prompt(branch)
+        if branch.mark is None and position in branch.save_points[-1:] and position > cursor.node.end:
+            branch.mark = cursor.fork()
         for follower, following in self._followers(branch):
             if following.in_tree and cursor.node.end >= following.meet:
                 self._guarded(follower, self._place, follower)
@@ -249,7 +252,7 @@ class Batch:
                 if position not in branch.saved and position < min(len(job.prompt), len(follower.job.prompt)) - 1:
                     cursor.save()  # where two have parted, others will
                     branch.saved.append(position)
-                self._guarded(follower, self._take_over, follower, branch)
+                self._guarded(follower, self._take_over, follower, branch, cursor)
         if position == len(branch.tokens) and (branch.reason is not None or job.settings.max_tokens == 0):
             branch.reason = branch.reason or "length"
             self._finish(branch)
@@ -340,8 +343,7 @@ class Batch:
     ) -> None:
         """Let go of the branch and send the last event of each reply that it stands for."""
         self._branches.remove(branch)
-        if branch.cursor is not None:
-            branch.cursor.close()
+        branch.close()
         for choice in branch.choices:
             self.stats.finished[reason] += 1
             event = FinishEvent(

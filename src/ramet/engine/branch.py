@@ -95,6 +95,9 @@ class Branch:
         self.tokens = job.prompt.tolist()
         self.cursor: Cursor | None = None
         self.following: Following | None = None
+        self.mark: Cursor | None = None
+        """A fork near the prompt's end, for those who ask the same while the reply is written: until its node is
+        committed, the states saved behind the last message are not in the tree."""
         self.save_points: list[int] = []
         self.saved: list[int] = []
         """Where states were saved, in order."""
@@ -123,6 +126,12 @@ class Branch:
         if self.cursor is not None:
             return self.cursor.position
         return self.following.meet if self.following else 0
+
+    def close(self) -> None:
+        """Let go of everything in the tree."""
+        for cursor in (self.cursor, self.mark):
+            if cursor is not None:
+                cursor.close()
 
     def begin(self, cursor: Cursor) -> None:
         """Run from where `cursor` stands."""

@@ -14,20 +14,24 @@ from ramet.engine.schedule import SMALLEST_PREFIX
 def find_leader(branch: Branch, branches: Sequence[Branch], resume: int) -> Following | None:
     """The earlier branch from whose work `branch`, which could itself resume at `resume`, gains the most, if any."""
     best: Following | None = None
-    gain = SMALLEST_PREFIX - 1
+    gain = 0
     for other in branches:
-        if other.serial >= branch.serial or other.prompt_done or (other.following and other.following.in_tree):
+        if other.serial >= branch.serial:
             continue
         shared = min(common(branch.job.prompt, other.job.prompt), branch.job.limit)
+        if other.mark is not None and other.mark.position <= shared and other.mark.position - resume > gain:
+            best, gain = Following(other, other.mark.position), other.mark.position - resume
+        if other.prompt_done or (other.following and other.following.in_tree):
+            continue
         if resume <= other.position <= shared:
-            if shared - resume > gain:
+            if shared - resume > max(gain, SMALLEST_PREFIX - 1):
                 best, gain = Following(other, shared), shared - resume
         elif other.position > shared:
             # It is past the place where both part. The states that it saved before are in the tree with its next node.
             saved = max((position for position in other.saved if position <= shared), default=0)
             ahead = next((end for end in other.job.boundaries if end >= other.position), None)
             # Worth waiting only where running the same tokens anew would take longer.
-            if ahead is not None and saved - resume > max(gain, ahead - other.position):
+            if ahead is not None and saved - resume > max(gain, ahead - other.position, SMALLEST_PREFIX - 1):
                 best, gain = Following(other, ahead, in_tree=True), saved - resume
     return best
 
