@@ -41,15 +41,23 @@ def causal_conv(x: Tensor, weight: Tensor, segments: Tensor | None = None) -> Te
 
     `x` is `[B, L, C]`; `weight` is `[C, K]`, its last column meeting the current token. Inputs before a document are 0.
     """
-    kernel = weight.shape[1]
-    out = x * weight[:, -1]
-    for back in range(1, min(kernel, x.shape[1])):
-        earlier = x[:, :-back]
-        if segments is not None:
-            same = segments[:, back:] == segments[:, :-back]
-            earlier = earlier * same.unsqueeze(-1).to(x.dtype)
-        out = out + F.pad(earlier * weight[:, -1 - back], (0, 0, back, 0))
+    taps = weight.shape[1]
+    padded = F.pad(x, (0, 0, taps - 1, 0))
+    out = F.conv2d(padded.mT.unsqueeze(2), weight[:, None, None], groups=weight.shape[0]).squeeze(2).mT
+    if segments is not None:
+        # A document's first tokens see less than a whole window: these few are computed by themselves.
+        document = F.pad(_document(segments), (taps - 1, 0), value=-1).unfold(1, taps, 1)
+        row, token = (document[..., 0] != document[..., -1]).nonzero(as_tuple=True)
+        seen = document[row, token] == document[row, token, -1:]
+        window = padded[row.unsqueeze(-1), token.unsqueeze(-1) + torch.arange(taps, device=x.device)]
+        first = (window * seen.unsqueeze(-1) * weight.t()).sum(1)
+        out = out.index_put((row, token), first.to(out.dtype))
     return F.silu(out)
+
+
+def _document(segments: Tensor) -> Tensor:
+    """Consecutive numbers for the documents of each row, from 0: an id may come again later for another document."""
+    return F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
 
 
 def delta_gates(a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,8 +109,15 @@ def delta_rule_chunked(
     Inside a chunk the steps depend on one another through a unit lower triangular system, which is solved at once for
     all chunks; from chunk to chunk the state moves by an affine map, `S' = M S + C`, one product per chunk. Where a
     document begins, the decay between tokens on either side is exactly zero, and sums of log-decays within a document
-    are untouched.
+    are untouched. All of it is float32, under autocast too: the solution of the system amplifies rounding.
     """
+    with torch.autocast(v.device.type, enabled=False):
+        return _delta_rule_chunked(q, k, v, log_decay, beta, segments)
+
+
+def _delta_rule_chunked(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, segments: Tensor | None
+) -> Tensor:
     batch, length, v_heads, v_dim = v.shape
     k_dim, dtype = k.shape[-1], v.dtype
     repeats = v_heads // k.shape[2]
@@ -112,29 +127,22 @@ def delta_rule_chunked(
     def chunked(x: Tensor) -> Tensor:
         """`[B, L, heads, ...]` -> `[chunks, B, heads, CHUNK, ...]`."""
         x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, pad))
-        return x.reshape(batch, chunks, CHUNK, *x.shape[2:]).movedim((1, 3), (0, 2))
+        return x.reshape(batch, chunks, CHUNK, *x.shape[2:]).movedim((1, 3), (0, 2)).contiguous()
 
     q = chunked((_unit(q) * k_dim**-0.5).repeat_interleave(repeats, dim=2))
     k = chunked(_unit(k).repeat_interleave(repeats, dim=2))
     v, beta = chunked(v.float()), chunked(beta.float()).unsqueeze(-1)
-    total = chunked(log_decay.float()).cumsum(
-        -1
-    )  # log of the decay from the chunk's beginning to each token, inclusive
+    total = chunked(log_decay.float()).cumsum(-1)  # log-decay from the chunk's beginning through each token
 
     causal = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=v.device).tril()
     if segments is None:
         pairs = causal
         reads, writes, carries = total.exp(), (total[..., -1:] - total).exp(), total[..., -1].exp()
     else:
-        # Documents as consecutive numbers: an id may come again later in the row for another document.
-        document = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
-        document = (
-            F.pad(document.unsqueeze(1), (0, pad), mode="replicate").reshape(batch, 1, chunks, CHUNK).movedim(2, 0)
-        )
-        before = torch.cat(
-            [document[:1, ..., :1], document[:-1, ..., -1:]]
-        )  # the document of the chunk's incoming state
+        document = F.pad(_document(segments).unsqueeze(1), (0, pad), mode="replicate")
+        document = document.reshape(batch, 1, chunks, CHUNK).movedim(2, 0)
         last = document[..., -1:]
+        before = torch.cat([document[:1, ..., :1], last[:-1]])  # the document that the chunk's incoming state is of
         pairs = causal & (document.unsqueeze(-1) == document.unsqueeze(-2))
         reads = total.exp() * (document == before)
         writes = (total[..., -1:] - total).exp() * (document == last)
@@ -182,7 +190,7 @@ def attention_mask(segments: Tensor | None) -> Tensor | None:
     """Which key each query sees: bool `[B, 1, L, L]`, causal and within the document; None if causal is all it is."""
     if segments is None:
         return None
-    document = F.pad((segments[:, 1:] != segments[:, :-1]).cumsum(1), (1, 0))
+    document = _document(segments)
     return (document.unsqueeze(-1) == document.unsqueeze(-2)).tril().unsqueeze(1)
 
 
