@@ -143,6 +143,24 @@ def test_the_same_question_gets_the_same_answer(checkpoint: Path, table: Table) 
     assert [branch.last.sql for branch in first.branches] == [branch.last.sql for branch in second.branches]
 
 
+def test_a_count_of_nothing_is_doubted_and_a_plain_no_is_not(checkpoint: Path, table: Table) -> None:
+    zero = answer(checkpoint, table, always({call("SELECT COUNT(*) FROM t WHERE c2 = 'Paris'"): 1.0}))
+    assert zero.best is not None
+    assert (zero.best.text, zero.best.share, zero.sure) == ("0", 1.0, False)
+    no = answer(checkpoint, table, always({call("SELECT COUNT(*) > 0 FROM t WHERE c2 = 'Paris'"): 1.0}))
+    assert no.best is not None
+    assert (no.best.text, no.sure) == ("no", True)
+
+
+def test_a_column_of_a_few_rows_is_listed_and_longer_results_are_counted(checkpoint: Path, table: Table) -> None:
+    short = answer(checkpoint, table, always({call("SELECT c1 FROM t UNION ALL SELECT c1 FROM t"): 1.0}))
+    assert short.best is not None
+    assert short.best.text == "Ada, Ben, Cem, Dua, Ada, Ben, Cem, Dua"
+    wide = answer(checkpoint, table, always({call("SELECT c1, c2 FROM t UNION ALL SELECT c1, c2 FROM t"): 1.0}))
+    assert wide.best is not None
+    assert wide.best.text == "8 rows"
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -12,9 +12,12 @@ from ramet.agent.cells import plain
 from ramet.agent.linking import Linked, Linker
 from ramet.agent.sql import QueryError, Result, Table
 from ramet.agent.table_prompt import (
+    SHOWN_ROWS,
     TOOLS,
     answer_text,
     expand,
+    is_yes_no,
+    show_cell,
     show_error,
     show_result,
     system_message,
@@ -30,6 +33,7 @@ SURE_SHARE = 0.6
 """The share of branches that must agree for an answer to be given without a warning."""
 
 _REPLY_TOKENS = 192
+_LISTED_ROWS = 20
 _SEED = 11
 
 
@@ -80,7 +84,7 @@ class Branch:
         """What the rows say; where no query could be run, what the model said; None if it found nothing to say."""
         queried = self.queried
         if queried is not None and queried.result is not None and queried.sql is not None:
-            return answer_text(queried.sql, queried.result)
+            return _words(queried.sql, queried.result)
         return (self.last.said or None) if self.last.error is None else None
 
     @property
@@ -103,6 +107,14 @@ class Choice:
     """Of the branches, 0 to 1."""
     branch: Branch
 
+    @property
+    def telling(self) -> bool:
+        """Whether the answer rests on cells, and not on a query that fits nothing: no rows, or a count of 0."""
+        if self.sql is None or self.result is None or not self.branch.last.found:
+            return False
+        nothing = all(cell in (None, 0) for row in self.result.rows for cell in row)
+        return not nothing or is_yes_no(self.sql)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -121,9 +133,9 @@ class Answer:
 
     @property
     def sure(self) -> bool:
-        """Whether enough branches agree, on a query that found something."""
+        """Whether enough branches agree, on a query that found something to count, list or compare."""
         best = self.best
-        return best is not None and best.share >= SURE_SHARE and any(a.found for a in best.branch.attempts[-1:])
+        return best is not None and best.share >= SURE_SHARE and best.telling
 
     @property
     def probability(self) -> float:
@@ -213,7 +225,7 @@ class TableAgent:
             tokens=prompt.tokens,
             boundaries=prompt.boundaries,
             messages=prompt.messages,
-            save_at=prompt.save_at,
+            save_at=sorted({prompt.boundaries[0], *prompt.save_at}),  # the next question leaves behind the table
             sampling=sampling,
             parse_reply=lambda text: runtime.chat.parse(text, TOOLS, prompt),
             label="ask",
@@ -258,6 +270,13 @@ def _finish(completion: Completion) -> FinishEvent:
     if finish is None or finish.reason in ("error", "cancelled"):
         raise AskError((finish.error if finish else None) or "the engine stopped before it answered")
     return finish
+
+
+def _words(sql: str, result: Result) -> str:
+    """A result as an answer: one column of a few rows is a list, what is longer is counted."""
+    if len(result.columns) == 1 and SHOWN_ROWS < len(result.rows) <= _LISTED_ROWS:
+        return ", ".join(show_cell(row[0]) for row in result.rows)
+    return answer_text(sql, result)
 
 
 def _query_of(call: Mapping[str, Any]) -> str:

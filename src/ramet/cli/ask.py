@@ -123,7 +123,7 @@ def show_rows(result: Result) -> None:
 
     from ramet.agent.table_prompt import show_cell
 
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(result.columns):
         numbers = all(isinstance(row[index], int | float | None) for row in result.rows)
         drawn.add_column(Text(printable(name)), justify="right" if numbers else "left")
@@ -153,7 +153,7 @@ def show_tree(runtime: Runtime, answers: list[Answer], *, to_stderr: bool) -> No
 
     def line(node: Any) -> Text:
         attempt = attempts.get(node.id)
-        cost = f"{node.bill.computed:,} computed, {node.bill.reused:,} reused" if node.bill is not None else ""
+        cost = f"{node.bill.reused:,} reused" if node.bill is not None and node.bill.reused else ""
         if attempt is None:
             return node_line(node.message, tokens=len(node.tokens), cost=cost)
         said = attempt.sql or attempt.said or message_text(node.message)
@@ -196,8 +196,8 @@ def _votes(choice: Choice, answer: Answer) -> str:
 def _doubt(answer: Answer) -> str:
     best = answer.best
     assert best is not None
-    if best.result is not None and not best.branch.last.found:
-        return "Not sure: nothing in the table fits the question as it was understood."
     if best.sql is None:
         return "Not sure: this was answered without a query."
+    if not best.telling:
+        return "Not sure: nothing in the table fits the question as it was understood."
     return f"Not sure: only {_votes(best, answer)} branches say so." + (" Others say:" if answer.others else "")
