@@ -383,7 +383,7 @@ class Batch:
                 "run fewer requests at once, or send a shorter prompt"
             )
         else:
-            _log.error("request %s failed", branch.job.request.label, exc_info=error)
+            _log.error("request %r failed", branch.job.request.label, exc_info=error)
             message = f"internal error: {type(error).__name__}: {error}"
         self._end(branch, "error", error=message)
 

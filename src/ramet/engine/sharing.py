@@ -28,7 +28,8 @@ def find_leader(branch: Branch, branches: Sequence[Branch], resume: int) -> Foll
                 best, gain = Following(other, shared), shared - resume
         elif other.position > shared:
             # It is past the place where both part. The states that it saved before are in the tree with its next node.
-            saved = max((position for position in other.saved if position <= shared), default=0)
+            known = other.cursor.node.end if other.cursor is not None else 0
+            saved = max((position for position in other.saved if known < position <= shared), default=0)
             ahead = next((end for end in other.job.boundaries if end >= other.position), None)
             # Worth waiting only where running the same tokens anew would take longer.
             if ahead is not None and saved - resume > max(gain, ahead - other.position, SMALLEST_PREFIX - 1):
