@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ramet.agent.ask import TableAgent
+from ramet.agent.replies import LocalModel
 from ramet.agent.sql import load_table
 from ramet.cli.places import shipped_model
 from ramet.engine.runtime import Runtime
@@ -17,7 +18,7 @@ TABLE = Path(__file__).with_name("library_loans.csv")
 
 def main() -> None:
     with Runtime.load(shipped_model()) as runtime:
-        agent = TableAgent(runtime, load_table(TABLE), branches=5)
+        agent = TableAgent(LocalModel(runtime), load_table(TABLE), branches=5)
         for question in ("Which branch has the most loans?", "How many loans were kept longer than 20 days?"):
             answer = agent.ask(question)
             print(

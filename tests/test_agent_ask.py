@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ramet.agent.ask import Answer, AskError, TableAgent
+from ramet.agent.ask import Answer, TableAgent
+from ramet.agent.replies import AskError, LocalModel
 from ramet.agent.sql import Table
 from ramet.chat import Chat, Tokenizer
 from ramet.engine import Engine
@@ -50,7 +51,7 @@ def running(checkpoint: Path, script: Script, *, context_length: int = 4096) -> 
 
 def answer(checkpoint: Path, table: Table, script: Script, question: str = "who is oldest?") -> Answer:
     with running(checkpoint, script) as runtime:
-        return TableAgent(runtime, table).ask(question)
+        return TableAgent(LocalModel(runtime), table).ask(question)
 
 
 def always(replies: Mapping[str, float]) -> Script:
@@ -66,7 +67,7 @@ def test_branches_that_agree_give_a_sure_answer(checkpoint: Path, table: Table) 
     assert got.best.result.rows == [("Cem",)]
     assert got.others == ()
     assert [branch.greedy for branch in got.branches] == [True, False, False, False, False]
-    assert got.probability == pytest.approx(1.0)
+    assert got.best.branch.logprob == pytest.approx(0.0, abs=1e-5)
 
 
 def test_different_queries_with_one_answer_agree(checkpoint: Path, table: Table) -> None:
@@ -87,7 +88,7 @@ def test_an_error_comes_back_to_the_model(checkpoint: Path, table: Table) -> Non
         return {call("SELECT c9 FROM t"): 1.0}
 
     with running(checkpoint, script) as runtime:
-        got = TableAgent(runtime, table).ask("how many people?")
+        got = TableAgent(LocalModel(runtime), table).ask("how many people?")
         assert got.best is not None
         assert (got.best.text, got.sure) == ("4", True)
         attempts = got.best.branch.attempts
@@ -185,7 +186,7 @@ def test_an_answer_without_a_query_is_never_sure(checkpoint: Path, table: Table)
 
 def test_the_second_question_computes_only_its_own_tokens(checkpoint: Path, table: Table) -> None:
     with running(checkpoint, always({call("SELECT COUNT(*) FROM t"): 1.0})) as runtime:
-        agent = TableAgent(runtime, table)
+        agent = TableAgent(LocalModel(runtime), table)
         first, second = agent.ask("how many people live in oslo?"), agent.ask("how many people live in rome?")
         shared = runtime.tree.children(runtime.tree.root)[0]
         assert len(shared.tokens) > 100
@@ -197,8 +198,8 @@ def test_the_second_question_computes_only_its_own_tokens(checkpoint: Path, tabl
 def test_what_cannot_be_asked_says_why(checkpoint: Path, table: Table) -> None:
     with running(checkpoint, always({"": 1.0}), context_length=64) as runtime:
         with pytest.raises(AskError, match="no rows"):
-            TableAgent(runtime, Table.from_cells(["a", "b"], []))
+            TableAgent(LocalModel(runtime), Table.from_cells(["a", "b"], []))
         with pytest.raises(AskError, match="question is empty"):
-            TableAgent(runtime, table).ask(" ")
+            TableAgent(LocalModel(runtime), table).ask(" ")
         with pytest.raises(AskError, match="cannot be put to this model"):
-            TableAgent(runtime, table).ask("how many people live in oslo?")
+            TableAgent(LocalModel(runtime), table).ask("how many people live in oslo?")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ramet.agent.cells import plain
 from ramet.agent.linking import Linked, Linker
+from ramet.agent.replies import AskError, Reply, TableModel
 from ramet.agent.sql import QueryError, Result, Table
 from ramet.agent.table_prompt import (
     SHOWN_ROWS,
-    TOOLS,
     answer_text,
     expand,
     is_yes_no,
@@ -25,20 +24,12 @@ from ramet.agent.table_prompt import (
     user_message,
 )
 from ramet.agent.vote import Ballot, count, rows_key
-from ramet.engine import Completion, FinishEvent, Handle, Request, RequestError, Sampling
-from ramet.engine.runtime import Runtime
-from ramet.errors import RametError
 
 SURE_SHARE = 0.6
 """The share of branches that must agree for an answer to be given without a warning."""
 
-_REPLY_TOKENS = 192
 _LISTED_ROWS = 20
 _SEED = 11
-
-
-class AskError(RametError):
-    """A question that cannot be put to the model."""
 
 
 @dataclass(frozen=True)
@@ -137,23 +128,18 @@ class Answer:
         best = self.best
         return best is not None and best.share >= SURE_SHARE and best.telling
 
-    @property
-    def probability(self) -> float:
-        """Of the winning branch's words, under the model: 0 to 1."""
-        return math.exp(min(self.best.branch.logprob, 0.0)) if self.best is not None else 0.0
-
 
 class TableAgent:
     """Answers questions about one table. All its questions share the tree's node of that table."""
 
     def __init__(
-        self, runtime: Runtime, table: Table, *, branches: int = 5, tries: int = 3, temperature: float = 0.7
+        self, model: TableModel, table: Table, *, branches: int = 5, tries: int = 3, temperature: float = 0.7
     ) -> None:
         """`branches` ways are followed for each question: the likeliest, and others sampled at `temperature`; each may
         call the tool `tries` times. Raises AskError for a table without rows."""
         if not table.rows:
             raise AskError(f"{table.name}: the table has a header and no rows, so there is nothing to ask it")
-        self.runtime = runtime
+        self.model = model
         self.table = table
         self.branches = branches
         self.tries = tries
@@ -171,16 +157,13 @@ class TableAgent:
         start = [system_message(self.table), user_message(linked)]
         branches = [Branch(greedy=index == 0) for index in range(self.branches)]
         open_ = [(branch, start) for branch in branches]
-        computed = prompts = 0
+        prompts = computed = 0
         for attempt in range(self.tries):
-            replies = self._replies(open_, attempt)
-            usages = [_finish(reply).usage for reply in replies]
-            prompts += sum(usage.prompt_tokens for usage in usages)
-            # The choices of one request share its prompt, and its figures.
-            computed += sum(u.computed for u, r in zip(usages, replies, strict=True) if r.choice == 0)
+            replies, read, run = self._replies(open_, attempt)
+            prompts, computed = prompts + read, computed + run
             going_on = []
-            for (branch, messages), completion in zip(open_, replies, strict=True):
-                more = self._follow(branch, messages, completion, linked)
+            for (branch, messages), reply in zip(open_, replies, strict=True):
+                more = self._follow(branch, messages, reply, linked)
                 if more is not None:
                     going_on.append((branch, more))
             open_ = going_on
@@ -191,60 +174,45 @@ class TableAgent:
         best = choices[0] if choices else None
         return Answer(question, best, tuple(choices[1:]), tuple(branches), computed, prompts - computed)
 
-    def _replies(self, open_: Sequence[tuple[Branch, list[dict[str, Any]]]], attempt: int) -> list[Completion]:
-        """The next reply of each open branch, in order. Branches on the same messages are forks of one request."""
-        handles = []
+    def _replies(
+        self, open_: Sequence[tuple[Branch, list[dict[str, Any]]]], attempt: int
+    ) -> tuple[list[Reply], int, int]:
+        """The next reply of each open branch, in order; prompt tokens in all, and how many of them were run.
+
+        Branches on the same messages are forks of one request.
+        """
+        asked = []
         for greedy in (True, False):
             groups: dict[str, list[int]] = {}
             for index, (branch, messages) in enumerate(open_):
                 if branch.greedy is greedy:
                     groups.setdefault(json.dumps(messages), []).append(index)
             for members in groups.values():
-                sampling = Sampling(
-                    temperature=0.0 if greedy else self.temperature,
-                    top_p=1.0,
-                    top_k=0,
-                    min_p=0.0,
-                    repetition_penalty=1.0,
-                    presence_penalty=0.0,
-                    seed=_SEED + 1000 * attempt + members[0],
-                    max_tokens=_REPLY_TOKENS,
-                    logprobs=0,
+                wait = self.model.ask(
+                    open_[members[0]][1],
                     n=len(members),
+                    temperature=0.0 if greedy else self.temperature,
+                    seed=_SEED + 1000 * attempt + members[0],
                 )
-                handles.append((members, self._submit(open_[members[0]][1], sampling)))
-        replies: dict[int, Completion] = {}
-        for members, handle in handles:
-            replies.update(zip(members, handle.result(), strict=True))
-        return [replies[index] for index in range(len(open_))]
-
-    def _submit(self, messages: Sequence[Mapping[str, Any]], sampling: Sampling) -> Handle:
-        runtime = self.runtime
-        prompt = runtime.chat.render(messages, TOOLS, enable_thinking=False, reply_tokens=runtime.tree.reply_tokens)
-        request = Request(
-            tokens=prompt.tokens,
-            boundaries=prompt.boundaries,
-            messages=prompt.messages,
-            save_at=sorted({prompt.boundaries[0], *prompt.save_at}),  # the next question leaves behind the table
-            sampling=sampling,
-            parse_reply=lambda text: runtime.chat.parse(text, TOOLS, prompt),
-            label="ask",
-        )
-        try:
-            return runtime.engine.submit(request)
-        except RequestError as error:
-            raise AskError(f"the question cannot be put to this model: {error}") from None
+                asked.append((members, wait))
+        replies: dict[int, Reply] = {}
+        prompts = computed = 0
+        for members, wait in asked:
+            got = wait()
+            replies.update(zip(members, got.replies, strict=True))
+            prompts += got.prompt_tokens * len(members)
+            computed += got.computed
+        return [replies[index] for index in range(len(open_))], prompts, computed
 
     def _follow(
-        self, branch: Branch, messages: list[dict[str, Any]], completion: Completion, linked: Linked
+        self, branch: Branch, messages: list[dict[str, Any]], reply: Reply, linked: Linked
     ) -> list[dict[str, Any]] | None:
         """Run the query that a reply asks for. The messages to go on with, or None if the branch has ended."""
-        finish = _finish(completion)
-        branch.logprob += sum(completion.logprobs)
-        message = dict(finish.message or {"role": "assistant", "content": completion.text})
+        branch.logprob += reply.logprob
+        message, node = reply.message, reply.node
         calls = message.get("tool_calls") or []
         if not calls:
-            branch.attempts.append(Attempt(str(message.get("content") or "").strip(), None, None, None, finish.node))
+            branch.attempts.append(Attempt(str(message.get("content") or "").strip(), None, None, None, node))
             return None
         query, call_id = _query_of(calls[0]), str(calls[0].get("id", "call_1"))
         sql: str | None = None
@@ -252,24 +220,16 @@ class TableAgent:
             sql = expand(query, self.table, linked.values)
             result = self.table.query(sql)
         except QueryError as error:
-            branch.attempts.append(Attempt(query, sql, None, str(error), finish.node))
+            branch.attempts.append(Attempt(query, sql, None, str(error), node))
             said = show_error(error)
         else:
-            branch.attempts.append(Attempt(query, sql, result, None, finish.node))
+            branch.attempts.append(Attempt(query, sql, result, None, node))
             if branch.last.found:
                 return None
             said = show_result(result)
         # One answer for each call: templates pair them.
         answers = [tool_message(said, str(call.get("id", call_id))) for call in calls]
         return [*messages, message, *answers]
-
-
-def _finish(completion: Completion) -> FinishEvent:
-    """How a reply ended. Raises AskError if it did not end by itself."""
-    finish = completion.finish
-    if finish is None or finish.reason in ("error", "cancelled"):
-        raise AskError((finish.error if finish else None) or "the engine stopped before it answered")
-    return finish
 
 
 def _words(sql: str, result: Result) -> str:

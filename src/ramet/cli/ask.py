@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +17,11 @@ from ramet.cli.output import console, format_size, messages, plural, printable, 
 from ramet.cli.places import find_model
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ramet.agent.ask import Answer, Choice
+    from ramet.agent.replies import TableModel, TreeNode
     from ramet.agent.sql import Result, Table
-    from ramet.engine.runtime import Runtime
 
 _LARGEST_FILE = 512 << 20
 """The table is read into memory, at several times the size of the file."""
@@ -40,6 +45,9 @@ def ask(
         str | None,
         typer.Option("--model", "-m", metavar="DIR|ORG/NAME", help="Another table model. (default: the small one)"),
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask the model of a running [bold]ramet serve[/] instead.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each question.")] = False,
 ) -> None:
     """Ask a table. The model writes SQL, which is run read-only; most of several branches must agree.
@@ -51,16 +59,12 @@ def ask(
     [bold]ramet ask staff.xlsx --sheet 2026 "Who earns most?" "And in which city?" --tree[/]
     """
     table = open_table(file, sheet)
-    path = find_model(model)
     for note in table.notes:
         messages.print(f"Note: {note}", style="yellow", markup=False)
-    with messages.status("Loading the model ..."):
-        from ramet.agent.ask import TableAgent
-        from ramet.engine.runtime import Runtime
+    from ramet.agent.ask import TableAgent
 
-        runtime = Runtime.load(path, ram_bytes=1 << 30)
-    with runtime:
-        agent = TableAgent(runtime, table, branches=branches)
+    with _model(model, server) as table_model:
+        agent = TableAgent(table_model, table, branches=branches)
         answers = []
         for question in questions:
             with messages.status("Thinking ..."):
@@ -70,7 +74,26 @@ def ask(
             else:
                 show(answers[-1])
         if tree:
-            show_tree(runtime, answers, to_stderr=as_json)
+            show_tree(table_model.nodes(), answers, messages if as_json else console)
+
+
+@contextmanager
+def _model(name: str | None, server: str | None) -> Iterator[TableModel]:
+    """The model to ask: a server's, or one that is loaded here."""
+    from ramet.agent.replies import LocalModel, RemoteModel
+
+    if server is not None:
+        if name is not None:
+            raise typer.BadParameter("--server has its own model: give either --model or --server")
+        yield RemoteModel(server, api_key=os.environ.get("RAMET_API_KEY"))
+        return
+    path = find_model(name)
+    with messages.status("Loading the model ..."):
+        from ramet.engine.runtime import Runtime
+
+        runtime = Runtime.load(path, ram_bytes=1 << 30)
+    with runtime:
+        yield LocalModel(runtime)
 
 
 def open_table(path: Path, sheet: str | None) -> Table:
@@ -135,42 +158,37 @@ def show_rows(result: Result) -> None:
         console.print(f"... and {'more than ' if result.more else ''}{plural(left, 'more row')}", style="dim")
 
 
-def show_tree(runtime: Runtime, answers: list[Answer], *, to_stderr: bool) -> None:
+def show_tree(nodes: Sequence[TreeNode], answers: Sequence[Answer], out: Console) -> None:
     """Print the tree of all branches of all questions, and what it cost."""
     from ramet.cli.tree_view import draw, message_text, node_line
 
-    attempts: dict[str, Any] = {}
-    votes: Counter[str] = Counter()
-    winners = set()
-    for answer in answers:
-        for branch in answer.branches:
-            for attempt in branch.attempts:
-                if attempt.node is not None:
-                    attempts[attempt.node] = attempt
-                    votes[attempt.node] += 1
-        if answer.best is not None and answer.best.branch.last.node is not None:
-            winners.add(answer.best.branch.last.node)
+    attempts = {a.node: a for answer in answers for branch in answer.branches for a in branch.attempts if a.node}
+    votes = Counter(a.node for answer in answers for branch in answer.branches for a in branch.attempts)
+    winners = {answer.best.branch.last.node for answer in answers if answer.best is not None}
+    wanted = set(attempts)
+    below: dict[str | None, list[TreeNode]] = {}
+    for node in reversed(nodes):  # children before parents; a server's tree has other sessions too
+        if node.id in wanted:
+            wanted.add(node.parent or "")
+            below.setdefault(node.parent, []).insert(0, node)
 
-    def line(node: Any) -> Text:
+    def line(node: TreeNode) -> Text:
         attempt = attempts.get(node.id)
-        cost = f"{node.bill.reused:,} reused" if node.bill is not None and node.bill.reused else ""
+        cost = f"{node.reused:,} reused" if node.reused else ""
         if attempt is None:
-            return node_line(node.message, tokens=len(node.tokens), cost=cost)
+            return node_line(node.message, tokens=node.tokens, cost=cost)
         said = attempt.sql or attempt.said or message_text(node.message)
         outcome = attempt.error or (plural(len(attempt.result.rows), "row") if attempt.result is not None else "")
-        drawn = node_line({"role": "assistant", "content": said}, tokens=len(node.tokens), cost=cost, width=160)
+        drawn = node_line({"role": "assistant", "content": said}, tokens=node.tokens, cost=cost, width=160)
         drawn.append(f" → {outcome}" if outcome else "", "red" if attempt.error else "dim")
         drawn.append(f" ×{votes[node.id]}" if votes[node.id] > 1 else "", "bold")
         drawn.append(" ✔" if node.id in winners else "", "bold green")
         return drawn
 
-    tree = runtime.tree
-    computed = sum(answer.computed for answer in answers)
-    reused = sum(answer.reused for answer in answers)
-    out = messages if to_stderr else console
+    computed, reused = sum(answer.computed for answer in answers), sum(answer.reused for answer in answers)
     out.print()
     title = Text(f"prompt tokens: {computed:,} computed, {reused:,} reused", "bold")
-    out.print(draw(title, tree.children(tree.root), tree.children, line))
+    out.print(draw(title, below.get(None, []), lambda node: below.get(node.id, []), line))
 
 
 def as_object(answer: Answer) -> dict[str, Any]:
