@@ -14,6 +14,7 @@ from ramet.train.domains import TEST, TRAIN
 from ramet.train.phrases import FILTERS, QUESTIONS, fill
 from ramet.train.questions import make_question
 from ramet.train.tables import make_table, of_split
+from ramet.train.variations import MORE
 
 
 def test_schemas_of_train_and_test_share_no_column() -> None:
@@ -25,10 +26,11 @@ def test_schemas_of_train_and_test_share_no_column() -> None:
 def test_phrasings_of_train_and_test_share_no_wording() -> None:
     """Not only the templates differ: no way through a test template's choices is one through a training template's."""
     rng = random.Random(0)
+    assert set(MORE) <= {*FILTERS, *QUESTIONS}
     for group in (FILTERS, QUESTIONS):
         for name, (train, test) in group.items():
             assert train and test, name
-            ways = {" ".join(fill(rng, template).split()) for template in train for _ in range(200)}
+            ways = {" ".join(fill(rng, template).split()) for template in [*train, *MORE.get(name, [])] for _ in range(200)}
             held_out = {" ".join(fill(rng, template).split()) for template in test for _ in range(50)}
             assert not ways & held_out, f"{name}: {ways & held_out}"
 

@@ -12,6 +12,7 @@ from ramet.agent.linking import Linked, Linker
 from ramet.agent.table_prompt import expand
 from ramet.train.phrases import FILTERS, QUESTIONS, fill
 from ramet.train.tables import Field, Generated
+from ramet.train.variations import MORE, reword, with_filter_first
 
 _MARK = re.compile(r"⟨(\d+)⟩")
 _MONTHS = "January February March April May June July August September October November December".split()
@@ -35,6 +36,8 @@ class _Draft:
 
     rng: random.Random
     data: Generated
+    varied: bool = False
+    """Whether the further phrasings of `variations` are used too."""
     literals: list[tuple[Cell, int | None]] = field(default_factory=list)
 
     def mark(self, value: Cell, column: int | None = None) -> str:
@@ -52,8 +55,13 @@ class _Draft:
         return self.rng.choice(cells)  # type: ignore[return-value]
 
     def phrase(self, phrases: dict[str, tuple[list[str], list[str]]], name: str) -> str:
+        return fill(self.rng, self.template(phrases, name))
+
+    def template(self, phrases: dict[str, tuple[list[str], list[str]]], name: str) -> str:
         train, test = phrases[name]
-        return fill(self.rng, self.rng.choice(train if self.data.split == "train" else test))
+        if self.varied and name in MORE and self.rng.random() < 0.5:
+            return self.rng.choice(MORE[name])
+        return self.rng.choice(train if self.data.split == "train" else test)
 
 
 def plural(noun: str) -> str:
@@ -444,16 +452,24 @@ _INTENTS: list[tuple[Callable[[_Draft], Built], float]] = [
 ]  # fmt: skip
 
 
-def make_question(rng: random.Random, data: Generated, linker: Linker) -> Question:
-    """One question that the linker's handles can answer. A draft that the table cannot serve is thrown away."""
+def make_question(rng: random.Random, data: Generated, linker: Linker, *, varied: bool = False) -> Question:
+    """One question that the linker's handles can answer. A draft that the table cannot serve is thrown away.
+
+    `varied` adds the phrasings and changes of form of `variations`; it is for training only.
+    """
     build, weights = zip(*_INTENTS, strict=True)
     while True:
-        d = _Draft(rng, data)
+        d = _Draft(rng, data, varied)
         try:
             name, words, marked = rng.choices(build, weights)[0](d)
         except (IndexError, TypeError):
             continue
-        text = " ".join(d.phrase(QUESTIONS, name).format(**words).split())
+        template = d.template(QUESTIONS, name)
+        if varied:
+            template, words = with_filter_first(rng, template, words)
+        text = " ".join(fill(rng, template).format(**words).split())
+        if varied:
+            text = reword(rng, text)
         if rng.random() < 0.06:
             text = _slip(rng, text)
         linked = linker.link(text)
