@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,7 +25,9 @@ from tests.tree_support import check_books, cold, tiny_model
 
 MEMORY = "/dev/shm"
 """Where files cost no waiting for a disk; any folder will do."""
-TOKENS = st.lists(st.integers(1, 6), min_size=1, max_size=70)
+TOKENS = st.builds(
+    lambda length, seed: random.Random(seed).choices(range(1, 7), k=length), st.integers(1, 70), st.integers(0, 50)
+)
 
 
 class Sessions(RuleBasedStateMachine):
@@ -66,8 +69,8 @@ class Sessions(RuleBasedStateMachine):
         assert cursor.tokens.tolist() == tokens[: cursor.position]
         cursor.expect(boundaries)
         self.begun(cursor, tokens)
-        if data.draw(st.booleans()):
-            self.run([(cursor, tokens)], [len(tokens) - cursor.position])
+        self.run([(cursor, tokens)], [data.draw(st.integers(1, len(tokens) - cursor.position))])
+        if cursor.position == len(tokens) and data.draw(st.booleans()):
             self.end(len(self.live) - 1, data)
 
     @rule(data=st.data(), more=TOKENS)
@@ -92,12 +95,19 @@ class Sessions(RuleBasedStateMachine):
     @rule(data=st.data(), more=TOKENS)
     def fork(self, data: st.DataObject, more: list[int]) -> None:
         cursor, path = data.draw(st.sampled_from(self.live))
-        self.begun(cursor.fork(), path[: cursor.position] + more)
+        twin = cursor.fork()
+        self.begun(twin, path[: cursor.position] + more)
+        path += more  # both go on at once, on the same page and state
+        self.run([(cursor, path), self.live[-1]], [1, data.draw(st.integers(1, len(more)))])
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        self.end(data.draw(st.integers(0, len(self.live) - 1)), data)
+        index = data.draw(st.integers(0, len(self.live) - 1))
+        cursor, path = self.live[index]
+        if cursor.position < len(path):
+            self.run([self.live[index]], [len(path) - cursor.position])
+        self.end(index, data)
 
     @rule(data=st.data(), more=TOKENS)
     def go_on_from_a_node(self, data: st.DataObject, more: list[int]) -> None:
@@ -105,10 +115,16 @@ class Sessions(RuleBasedStateMachine):
         if nodes:
             cursor = self.tree.open_at(data.draw(st.sampled_from(nodes)))
             self.begun(cursor, cursor.target.tolist() + more)
+            self.run(self.live[-1:], [len(self.live[-1][1]) - cursor.position])
 
     @rule(data=st.data(), what=st.sampled_from(["evict", "evict", "prune", "restart", "die"]))
     def disturb(self, data: st.DataObject, what: str) -> None:
         getattr(self, what)(data)
+        check_books(self.tree)
+        tokens = [*data.draw(st.sampled_from(self.paths)), 1]
+        self.begun(self.tree.open(tokens, limit=len(tokens) - 1), tokens)
+        self.run(self.live[-1:], [len(tokens) - self.live[-1][0].position])
+        self.end(len(self.live) - 1, data)
 
     def begun(self, cursor: Cursor, tokens: list[int]) -> None:
         self.paths.append(tokens)

@@ -114,11 +114,11 @@ def _check_books(tree: Tree) -> None:
                 assert state.data is None or page.data is not None or page.stored >= rows
     for page in pages:
         assert set(page.holders) <= set(segments)
-        assert page.users == sum(cursor.pages.count(page) for cursor in tree.cursors)
-    private = {page for cursor in tree.cursors for page in cursor.pages}
+        assert page.users == sum(cursor.pages.count(page) for cursor in memory.cursors)
+    private = {page for cursor in memory.cursors for page in cursor.pages}
     held = sum(page.data is not None for page in pages | private)
     buffers = {id(state.data) for state in memory.states}
-    buffers |= {id(buffer) for cursor in tree.cursors for buffer in (cursor._state, *cursor.saved.values()) if buffer}
+    buffers |= {id(buffer) for cursor in memory.cursors for buffer in (cursor._state, *cursor.saved.values()) if buffer}
     assert memory.bytes == held * layout.page_bytes + len(buffers) * layout.state_bytes
     if archive is not None:
         stored = sum(page.part is not None for page in pages)

@@ -174,9 +174,9 @@ class Database:
             free, count = (
                 self._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
             )
-            if free > 64 and free > count // 4:
-                self._writer.execute("PRAGMA incremental_vacuum").fetchall()
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if free > 8 and free > count // 4:
+                # as a script: a plain statement would stop after its first step, one page
+                self._writer.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         with self._writing, self._reading, contextlib.suppress(sqlite3.Error):

@@ -5,16 +5,29 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ramet.models.states import PAGE_TOKENS, StateLayout
 from ramet.tree.node import Node
-from ramet.tree.policy import is_tip, worth
+from ramet.tree.policy import is_tip, worth, worth_unplaced
 from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, blocks
+
+if TYPE_CHECKING:
+    from ramet.tree.cursor import Cursor
 
 SPILL = 4
 """States that go to disk together when one must, for fewer transactions."""
+
+
+@dataclass(frozen=True)
+class Unplaced:
+    """A state that a live session saved behind its last node; it becomes the tree's with the next one."""
+
+    cursor: Cursor
+    position: int
 
 
 class Memory:
@@ -32,6 +45,8 @@ class Memory:
         """Counts sessions opened: the time by which the age of a saved state is measured."""
         self.states: set[SavedState] = set()
         """Saved states in memory."""
+        self.cursors: set[Cursor] = set()
+        """Live sessions."""
         self.pins: dict[Node, float] = {}
         """Pinned nodes with their deadlines, in seconds of the monotonic clock."""
         self._requests = 0
@@ -153,25 +168,41 @@ class Memory:
         if self.bytes + wanted <= self.budget:
             return
         pinned = self.pinned_states()
-        queue = [
-            (worth(state, self.layout, self.clock), id(state), state)
+        queue: list[tuple[float, int, SavedState | Unplaced]] = [
+            (self._worth(state), id(state), state)
             for state in self.states
             if state not in pinned and state.data is not None and state.data.owners == 1
         ]
+        for cursor in self.cursors:
+            unplaced = [Unplaced(cursor, at) for at, buffer in cursor.saved.items() if buffer.owners == 1]
+            queue += [(self._worth(state), id(state), state) for state in unplaced]
         heapq.heapify(queue)
         # some slack, so that not every page asks again
         target = self.budget - wanted - self.budget // 64
         while queue and self.bytes > target:
             _, _, state = heapq.heappop(queue)
-            now = worth(state, self.layout, self.clock)
+            now = self._worth(state)
             if queue and now > queue[0][0] * 1.001:  # it grew with the eviction of the one before it on its path
                 heapq.heappush(queue, (now, id(state), state))
-                continue
-            if state.part is None:
-                self.spill([state, *(other for _, _, other in queue[: SPILL - 1])])
-            if state.data is not None:
-                self.evict(state)
+            elif isinstance(state, Unplaced):
+                self.leave_state(state.cursor.saved.pop(state.position))
                 self.states_evicted += 1
+            else:
+                if state.part is None:
+                    others = [other for _, _, other in queue[: SPILL - 1] if isinstance(other, SavedState)]
+                    self.spill([state, *others])
+                if state.data is not None:
+                    self.evict(state)
+                    self.states_evicted += 1
+
+    def _worth(self, state: SavedState | Unplaced) -> float:
+        if isinstance(state, SavedState):
+            return worth(state, self.layout, self.clock)
+        cursor, position = state.cursor, state.position
+        before = max((at for at in cursor.saved if at < position), default=cursor.resumed)
+        return worth_unplaced(
+            position - before, position in cursor.expected or position == max(cursor.saved), self.layout
+        )
 
     def pinned_states(self) -> set[SavedState]:
         """The states that pinned nodes' sessions are expected to resume from."""

@@ -36,3 +36,8 @@ def worth(state: SavedState, layout: StateLayout, clock: int, *, on_disk: bool =
     if tip:  # the rows since the state before it have no other use
         freed += tokens // PAGE_TOKENS * layout.page_bytes
     return tokens * wanted / (1 + (clock - state.used) / PATIENCE) / max(freed, 1)
+
+
+def worth_unplaced(tokens: int, newest: bool, layout: StateLayout) -> float:
+    """What `worth` says of a state that its session has just saved, `tokens` after the one before."""
+    return tokens * (1.0 if newest else SUPERSEDED) / max(layout.state_bytes, 1)

@@ -56,6 +56,7 @@ def restore(
         archive.used_id(stored.id)
     if doomed:
         archive.database.write(doomed, durable=False)
+        archive.database.shrink()
     _remove_unusable(archive, place(root))
 
 

@@ -76,7 +76,6 @@ class Tree:
         self.lock = threading.RLock()
         self.memory = Memory(layout, ram_bytes)
         self.memory.place = lambda node: self._places[node.id]
-        self.cursors: set[Cursor] = set()
         self.root = Node(root_id(fingerprint), None, _frozen(np.empty(0, np.int32)), 0)
         self._trunk = Segment(None, 0, self.root.tokens, [])
         self._trunk.nodes.append(self.root)
@@ -156,7 +155,7 @@ class Tree:
             memory, archive = self.memory, self._archive
             stats = TreeStats(
                 nodes=len(self._nodes) - 1,
-                sessions=len(self.cursors),
+                sessions=len(self.memory.cursors),
                 ram_bytes=memory.bytes,
                 ram_budget=memory.budget,
                 ram_states=len(memory.states),
@@ -222,7 +221,7 @@ class Tree:
         else:
             node = next(part.nodes[-1] for part in segment.up() if part.nodes and part.end <= position)
         cursor = Cursor(self, node, segment, target[:position].copy(), pages, buffer, target)
-        self.cursors.add(cursor)
+        self.memory.cursors.add(cursor)
         return cursor
 
     def _resume(self, segment: Segment, limit: int) -> tuple[int, Segment, list[Page], StateBuffer | None]:
@@ -345,7 +344,7 @@ class Tree:
                 for each in doomed:
                     doomed.extend(self._children.get(each.id, {}).values())
             names = {each.id for each in doomed}
-            for cursor in self.cursors:
+            for cursor in self.memory.cursors:
                 if cursor.node.id in names:
                     raise NodeInUse(f"a session is running on node {cursor.node.id}: wait for it, or cancel it")
             left = {id(place): place for place in (self._remove(each) for each in reversed(doomed))}
