@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,10 +19,8 @@ from hypothesis.stateful import (
 )
 
 from ramet.tree import Cursor, NodeInUse, Tree
-from tests.tree_support import check_books, cold, tiny_model
+from tests.tree_support import check_books, cold, quick_folder, tiny_model
 
-MEMORY = "/dev/shm"
-"""Where files cost no waiting for a disk; any folder will do."""
 TOKENS = st.builds(
     lambda length, seed: random.Random(seed).choices(range(1, 7), k=length), st.integers(1, 70), st.integers(0, 50)
 )
@@ -39,7 +35,7 @@ class Sessions(RuleBasedStateMachine):
         self.model = tiny_model()
         self.live: list[tuple[Cursor, list[int]]] = []  # a session and its path, run or not
         self.paths: list[list[int]] = [[]]  # everything that was asked for
-        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if Path(MEMORY).is_dir() else None))
+        self.folder = quick_folder()
         self.generation = 0
 
     @initialize(states=st.integers(2, 12), disk=st.sampled_from([None, 6, 40]))
