@@ -31,11 +31,13 @@ def tool_calls(
     choice: str = "auto",
     parallel: bool = True,
     after_reasoning: bool = False,
+    text_schema: Mapping[str, Any] | None = None,
 ) -> Grammar:
     """A grammar for a reply that may or must call `tools` (OpenAI's form, with or without the "function" envelope).
 
     `choice`: "auto" (text, then perhaps calls), "required" (at least one call and nothing else), or the name of the
     tool to call. `parallel`: several calls may follow each other. `after_reasoning`: the prompt has opened a reasoning.
+    `text_schema`: a reply without calls (where `choice` leaves it open) is JSON that fits this schema, not any text.
     Raises GrammarError naming the tool, and the part of its schema, that cannot be enforced.
     """
     functions = [_function(tool) for tool in tools]
@@ -50,6 +52,9 @@ def tool_calls(
     rules += [_call(f"f{i}", name, schema) for i, (name, schema) in enumerate(functions)]
     calls = r'call ("\n" call)*' if parallel else "call"
     answer = f"{FREE_TEXT} ({calls})?" if choice == "auto" else calls
+    if choice == "auto" and text_schema is not None:
+        answer = f"form | {calls}"
+        rules.append(f"form: {inline_schema(text_schema)}\n")
     head = f"start: reasoning answer\n{REASONING}" if after_reasoning else "start: answer\n"
     return Grammar.lark(f"{head}answer: {answer}\n{''.join(rules)}")
 

@@ -36,11 +36,10 @@ class TextForm:
     schema: Mapping[str, Any] | None = None
     """None: any object."""
 
-    def grammar(self, *, after_reasoning: bool) -> Grammar:
-        """The grammar that holds the reply to this form."""
-        if self.schema is None:
-            return Grammar.json_object(after_reasoning=after_reasoning)
-        return Grammar.json_schema(self.schema, after_reasoning=after_reasoning)
+    @property
+    def json_schema(self) -> Mapping[str, Any]:
+        """The schema that the text must fit."""
+        return {"type": "object"} if self.schema is None else self.schema
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,25 @@ def check_tools(tools: Sequence[Tool] | None, path: str) -> None:
         seen.add(name)
 
 
-def tool_grammar(ask: Ask, *, after_reasoning: bool) -> Grammar | None:
-    """The grammar for the reply's tool calls, where the request constrains them; None: the model may write freely."""
+def reply_grammar(ask: Ask, *, after_reasoning: bool) -> Grammar | None:
+    """The grammar that the request holds the reply to; None: the model may write freely.
+
+    Raises GrammarError where a schema cannot be enforced.
+    """
     choice = ask.choice
     if not ask.tools or choice.mode == "none":
-        return None
+        return None if ask.form is None else Grammar.json_schema(ask.form.json_schema, after_reasoning=after_reasoning)
     allowed = [tool for tool in ask.tools if choice.names is None or tool["function"]["name"] in choice.names]
     strict = any(tool["function"].get("strict") for tool in allowed)
-    if choice.mode == "auto" and choice.names is None and choice.parallel and not strict:
+    if choice.mode == "auto" and choice.names is None and choice.parallel and not strict and ask.form is None:
         return None
-    return tool_calls(allowed, choice=choice.mode, parallel=choice.parallel, after_reasoning=after_reasoning)
+    return tool_calls(
+        allowed,
+        choice=choice.mode,
+        parallel=choice.parallel,
+        after_reasoning=after_reasoning,
+        text_schema=None if ask.form is None else ask.form.json_schema,
+    )
 
 
 def without_calls(sampling: Sampling, call_token: int | None) -> Sampling:

@@ -55,6 +55,7 @@ def question(body: ChatRequest, service: Service) -> Ask:
         form=_form(body),
         thinking=think,
         template_kwargs=template_kwargs,
+        store=bool(body.store) and service.runtime.tree.on_disk,
     )
 
 

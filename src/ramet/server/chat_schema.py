@@ -142,6 +142,7 @@ class ChatRequest(Body):
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    store: bool | None = None
 
     modalities: list[Literal["text"]] | None = None
     metadata: dict[str, Any] | None = None
@@ -152,6 +153,5 @@ class ChatRequest(Body):
     prompt_cache_retention: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
-    store: bool | None = None
     user: str | None = None
     verbosity: Literal["low", "medium", "high"] | None = None

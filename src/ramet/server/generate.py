@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from ramet.chat import Event as ChatEvent
 from ramet.chat import Parser, Prompt, ReasoningDelta, TextDelta
 from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
+from ramet.engine.grammar import GrammarError
 from ramet.engine.runtime import Runtime
 from ramet.errors import RametError
-from ramet.server.ask import Ask, tool_grammar, without_calls
+from ramet.server.ask import Ask, reply_grammar, without_calls
 from ramet.server.continuation import continue_node
 from ramet.server.errors import ApiError, bad_request
 from ramet.server.reply import Piece, TokenLogprob
@@ -145,12 +146,6 @@ def prepare(runtime: Runtime, ask: Ask) -> Prompt:
 
 def _grammar(ask: Ask, prompt: Prompt) -> Grammar | None:
     try:
-        calls = tool_grammar(ask, after_reasoning=prompt.opens_reasoning)
-    except RametError as error:
-        raise bad_request(str(error), "tools", "invalid_schema") from None
-    if ask.form is None or ask.choice.mode == "required":
-        return calls
-    try:
-        return ask.form.grammar(after_reasoning=prompt.opens_reasoning)
-    except RametError as error:
-        raise bad_request(str(error), "response_format", "invalid_schema") from None
+        return reply_grammar(ask, after_reasoning=prompt.opens_reasoning)
+    except GrammarError as error:
+        raise bad_request(str(error), code="invalid_schema") from None

@@ -70,7 +70,16 @@ class _State:
         yield GaugeMetricFamily("ramet_tree_ram_states", "Saved states in memory.", tree.ram_states)
         yield GaugeMetricFamily("ramet_tree_pinned_nodes", "Nodes kept in memory while a tool runs.", tree.pinned_nodes)
         yield CounterMetricFamily("ramet_tree_pages_copied", "Pages copied on write.", tree.pages_copied)
-        yield CounterMetricFamily("ramet_tree_states_evicted", "Saved states dropped from memory.", tree.states_evicted)
+        yield CounterMetricFamily(
+            "ramet_tree_states_evicted", "Saved states that left the memory.", tree.states_evicted
+        )
+        yield GaugeMetricFamily("ramet_tree_disk_bytes", "Bytes of rows and states on disk.", tree.disk_bytes)
+        yield GaugeMetricFamily("ramet_tree_disk_states", "Saved states on disk.", tree.disk_states)
+        yield CounterMetricFamily("ramet_tree_states_restored", "States read back from disk.", tree.states_restored)
+        yield CounterMetricFamily("ramet_tree_damaged", "Pages and states found damaged, and dropped.", tree.damaged)
+        yield GaugeMetricFamily(
+            "ramet_tree_disk_trouble", "1 while the disk cannot be written.", int(tree.trouble is not None)
+        )
 
 
 def _histogram(name: str, help: str, histogram: Histogram) -> HistogramMetricFamily:

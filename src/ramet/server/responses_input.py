@@ -83,7 +83,7 @@ def read_turn(body: ResponsesRequest, service: Service) -> Turn:
         template_kwargs=template_kwargs,
         after=after,
         new_from=len(head) + len(before),
-        store=body.store is not False and service.settings.tree_dir is not None,
+        store=body.store is not False and service.runtime.tree.on_disk,
     )
     return Turn(ask, previous, new, instructions, conversation.id if conversation is not None else None, tools)
 
