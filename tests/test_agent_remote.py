@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import openpyxl
 import pytest
 import uvicorn
 from typer.testing import CliRunner
@@ -89,6 +92,36 @@ def test_ask_through_a_server_from_the_command_line(
     tree = result.stdout[result.stdout.index("prompt tokens:") :]
     assert "×5 ✔" in tree
     assert tree.count("user") == 1
+
+
+def test_every_kind_of_file_gives_the_same_answer(checkpoint: Path, tmp_path: Path) -> None:
+    header = ("name", "city", "age")
+    lines = [header, *ROWS]
+    (tmp_path / "people.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    (tmp_path / "semicolons.csv").write_text("\r\n".join(";".join(map(str, line)) for line in lines), encoding="utf-16")
+    (tmp_path / "people.tsv").write_text("\n".join("\t".join(map(str, line)) for line in lines))
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["a note"])
+    sheet = workbook.create_sheet("people")
+    for line in lines:
+        sheet.append(line)
+    workbook.save(tmp_path / "people.xlsx")
+    with closing(sqlite3.connect(tmp_path / "people.db")) as database, database:
+        database.execute("CREATE TABLE other (x)")
+        database.execute("CREATE TABLE people (name TEXT, city TEXT, age INTEGER)")
+        database.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
+    files = [["people.csv"], ["semicolons.csv"], ["people.tsv"], ["people.xlsx", "--sheet", "people"],
+             ["people.db", "--table", "people"]]  # fmt: skip
+    script = {call("SELECT c1, c3 FROM t WHERE c3 < 30"): 1.0}
+    with running(checkpoint, lambda _: script) as runtime, served(runtime) as url:
+        for name, *options in files:
+            words = ["ask", str(tmp_path / name), "Who is young?", "--server", url, "--json", *options]
+            result = CliRunner().invoke(app, words)
+            assert result.exit_code == 0, result.output
+            answer = json.loads(result.stdout)
+            assert (answer["columns"], answer["rows"]) == (["name", "age"], [["Ben", 25], ["Dua", 25]])
+            assert (answer["sure"], answer["agreement"]) == (True, 1.0)
+            assert answer["sql"] == "SELECT name, age FROM t WHERE age < 30"
 
 
 def test_no_server_there() -> None:

@@ -65,6 +65,10 @@ def chat(
     Inside, /help lists what you can do.
     """
     path = find_model(model)
+    if model is None:
+        messages.print(
+            "This is the small table model, which says little by itself. Name another with --model.", style="dim"
+        )
     folder = directory or trees()
     folder.mkdir(parents=True, exist_ok=True)
     with messages.status("Loading the model ..."):
