@@ -65,7 +65,9 @@ def test_targets_are_the_tokens_after_the_chosen_places() -> None:
     assert batch.at.nonzero()[:, 1].tolist() == [1, 2, 4]
 
 
-def test_only_wanted_assistant_turns_are_learnt(trained: tuple[SftConfig, list[dict[str, float]]], tmp_path: Path) -> None:
+def test_only_wanted_assistant_turns_are_learnt(
+    trained: tuple[SftConfig, list[dict[str, float]]], tmp_path: Path
+) -> None:
     file = tmp_path / "talk.jsonl"
     file.write_text(json.dumps(CONVERSATION) + "\n")
     encoder = read_encoder(trained[0].out)
@@ -141,7 +143,7 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(
 
 
 def test_other_settings_do_not_resume(trained: tuple[SftConfig, list[dict[str, float]]]) -> None:
-    with pytest.raises(TrainError, match="other settings.*seed 0 -> 1"):
+    with pytest.raises(TrainError, match=r"other settings.*seed 0 -> 1"):
         run(replace(trained[0], seed=1))
 
 

@@ -1,4 +1,4 @@
-"""What a column of strings holds: numbers, years, dates, truth values, names or kinds, and its cells as SQLite values."""
+"""What a column of strings holds: numbers, years, dates, truth values, names or kinds; its cells as SQLite values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 Kind = Literal["name", "kind", "int", "real", "year", "date", "bool"]
-"""`name`: text, (almost) every cell different; `kind`: text with repeats; `date`: ISO text, perhaps only to the month."""
+"""`name`: text, (almost) all cells different; `kind`: text with repeats; `date`: ISO text, maybe only to the month."""
 
 Cell = str | int | float | None
 
-MISSING = frozenset({"", "-", "–", "—", "−", "n/a", "na", "nan", "null", "none", "?", "...", "…", "unknown", "tba", "tbd"})
+MISSING = frozenset(
+    {"", "-", "–", "—", "−", "n/a", "na", "nan", "null", "none", "?", "...", "…", "unknown", "tba", "tbd"}
+)
 NUMERIC_SHARE = 0.85
 """A column is numeric (or of dates) from this share of readable cells on; the others then count as missing."""
 
@@ -43,7 +45,7 @@ _MONTH_ONLY = re.compile(r"^([A-Za-z]+)\.?,?\s+(\d{4})$")
 
 
 def plain(text: str) -> str:
-    """Lower case, accents dropped, everything but letters and digits (and `.` or `,` inside numbers) to single spaces."""
+    """Lower case, accents dropped; all but letters and digits (and `.` or `,` inside numbers) becomes single spaces."""
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return " ".join(re.findall(r"\d+(?:[.,]\d+)+|\w+", text.lower().replace("_", " ")))

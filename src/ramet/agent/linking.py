@@ -1,7 +1,7 @@
 """Which words of a question name columns or cells of a table: found by code, so that the model only has to point.
 
-Columns get the handles `c1, c2, ...`, values of the question `v1, v2, ...`. A value is a cell (`v1 c3`), part of several
-cells (`v1 like c3`), a number (`v1 num`), a year, month or day of a date (`v1 date`), or a quoted text (`v1 text`).
+Columns get the handles `c1, c2, ...`, values of the question `v1, v2, ...`. A value is a cell (`v1 c3`), part of
+several cells (`v1 like c3`), a number (`v1 num`), a year, month or day (`v1 date`), or a quoted text (`v1 text`).
 """
 
 from __future__ import annotations
@@ -22,26 +22,32 @@ MAX_WORDS = 60
 _MAX_SPAN = 9
 _COLUMNS_PER_LINK = 2
 
-_NUMBER_WORDS = {
-    word: n
-    for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-    if n >= 2
-}
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_NUMBER_WORDS = dict(
+    zip(_words("two three four five six seven eight nine ten eleven twelve"), range(2, 13), strict=True)
+)
 _COMMON = frozenset(
-    "a about above across after again all also am among an and another any are as at average be been before being below "
-    "best between both bottom but by came can come compare consecutive could count did differ difference different do "
-    "does each earlier earliest either else end equal even ever every exactly fewer fewest find first follow for former "
-    "from gave get give go greater greatest had has have he her here high higher highest his how i if in included "
-    "including instead into is it its just kind kinds know large larger largest last late later latest least less list "
-    "listed long longest longer low lower lowest many max maximum me mean mention min minimum more most much my name "
-    "named names near neither next no none nor not number of off old older oldest on once one only open or order other "
-    "out over overall own part per place please previous prior put rank ranked record recorded recent same say second "
-    "see set she short show shown since small smaller smallest smallest so some sort such sum table take tell than that "
-    "the their them then there these they this those through time times to top total totals two under unique until up "
-    "us use value values versus very was we went were what when where whether which while who whom whose will win wins "
-    "with within without won would year years yes yet you your third fourth biggest big least lot lots row rows entry "
-    "entries item items".split()
-)  # fmt: skip
+    _words(
+        "a about above across after again all also am among an and another any are as at average be been before being "
+        "below best between both bottom but by came can come compare consecutive could count did differ difference "
+        "different do does each earlier earliest either else end equal even ever every exactly fewer fewest find "
+        "first follow for former from gave get give go greater greatest had has have he her here high higher highest "
+        "his how i if in included including instead into is it its just kind kinds know large larger largest last "
+        "late later latest least less list listed long longest longer low lower lowest many max maximum me mean "
+        "mention min minimum more most much my name named names near neither next no none nor not number of off old "
+        "older oldest on once one only open or order other out over overall own part per place please previous prior "
+        "put rank ranked record recorded recent same say second see set she short show shown since small smaller "
+        "smallest so some sort such sum table take tell than that the their them then there these they this those "
+        "through time times to top total totals two under unique until up us use value values versus very was we went "
+        "were what when where whether which while who whom whose will win wins with within without won would year "
+        "years yes yet you your third fourth biggest big lot lots row rows entry entries item items"
+    )
+)
+"""Words that name no cell by themselves."""
 _WORD = re.compile(r"\d{4}-\d{2}(?:-\d{2})?|\d+(?:[.,]\d+)+|\w+")
 _QUOTED = re.compile(r"\"([^\"]{1,60})\"|“([^”]{1,60})”|(?<!\w)'([^']{2,60})'(?!\w)")
 
@@ -240,8 +246,7 @@ class Linker:
         for i, word in enumerate(words):
             if re.fullmatch(r"\d{4}-\d{2}(-\d{2})?", word):
                 yield _Span(i, i + 1, 20, Value("date", word))
-            elif word in MONTHS and (word != "may" or (i > 0 and words[i - 1] in ("in", "since", "of", "after", "before"))
-                                     or any(w.isdigit() for w in words[i + 1 : i + 2])):  # fmt: skip
+            elif word in MONTHS and (word != "may" or _is_month(words, i)):
                 month, start, end = MONTHS[word], i, i + 1
                 day = year = None
                 if end < len(words) and (found := _day(words[end])):
@@ -292,6 +297,12 @@ def _fold(text: str) -> str:
     return text if text.isascii() else plain(text)
 
 
+def _is_month(words: list[str], i: int) -> bool:
+    """Whether `may` at `i` is the month: after a preposition, or before a number."""
+    after = i > 0 and words[i - 1] in ("in", "since", "of", "after", "before")
+    return after or any(word.isdigit() for word in words[i + 1 : i + 2])
+
+
 def _day(word: str) -> int | None:
     match = re.fullmatch(r"(\d{1,2})(?:st|nd|rd|th)?", word)
     return int(match[1]) if match and 1 <= int(match[1]) <= 31 else None
@@ -310,5 +321,7 @@ def _one_slip(a: str, b: str) -> bool:
     while i < len(a) and a[i] == b[i]:
         i += 1
     if len(a) == len(b):
-        return a[i + 1 :] == b[i + 1 :] or (i + 1 < len(a) and a[i] == b[i + 1] and a[i + 1] == b[i] and a[i + 2 :] == b[i + 2 :])
+        return a[i + 1 :] == b[i + 1 :] or (
+            i + 1 < len(a) and a[i] == b[i + 1] and a[i + 1] == b[i] and a[i + 2 :] == b[i + 2 :]
+        )
     return len(b) - len(a) == 1 and a[i:] == b[i + 1 :]

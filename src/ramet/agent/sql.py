@@ -20,11 +20,13 @@ MAX_ROWS = 100
 MAX_SECONDS = 2.0
 MAX_COLUMNS = 64
 
-_KEYWORDS = frozenset(
-    "add all and as asc between by case check count current date desc distinct drop else end exists from group having "
-    "if in index into is join key left like limit match no not null of offset on or order plan primary right row rowid "
-    "select set sum table t then time to union unique update using values view when where with".split()
-)
+_KEYWORDS = {
+    "add", "all", "and", "as", "asc", "between", "by", "case", "check", "count", "current", "date", "desc",
+    "distinct", "drop", "else", "end", "exists", "from", "group", "having", "if", "in", "index", "into", "is",
+    "join", "key", "left", "like", "limit", "match", "no", "not", "null", "of", "offset", "on", "or", "order",
+    "plan", "primary", "right", "row", "rowid", "select", "set", "sum", "table", "t", "then", "time", "to", "union",
+    "unique", "update", "using", "values", "view", "when", "where", "with",
+}  # fmt: skip
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "randomblob", "zeroblob"})
 
@@ -93,7 +95,9 @@ class Table:
             columns.append(Column(_sql_name(title, index, taken), title or f"column {index + 1}", kind))
             values.append(cells)
             if lost:
-                notes.append(f"column {columns[-1].title!r}: {lost} of {len(cells)} cells do not read as {kind}: missing")
+                notes.append(
+                    f"column {columns[-1].title!r}: {lost} of {len(cells)} cells do not read as {kind}: missing"
+                )
         return cls(name, tuple(columns), list(zip(*values, strict=True)) if kept else [], notes)
 
     def query(self, sql: str) -> Result:
@@ -185,7 +189,9 @@ def _read_excel(path: Path, sheet: str | None) -> tuple[list[object], list[list[
     try:
         if sheet is not None and sheet not in workbook.sheetnames:
             raise TableError(f"{path}: no sheet {sheet!r}; it has {', '.join(workbook.sheetnames)}")
-        rows: list[list[object]] = [list(r) for r in workbook[sheet or workbook.sheetnames[0]].iter_rows(values_only=True)]
+        rows: list[list[object]] = [
+            list(r) for r in workbook[sheet or workbook.sheetnames[0]].iter_rows(values_only=True)
+        ]
     finally:
         workbook.close()
     rows = [row for row in rows if any(cell is not None for cell in row)]

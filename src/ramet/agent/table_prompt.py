@@ -1,4 +1,4 @@
-"""How a question about a table is put to the small table model, and how its SQL is read: one format, for training and use.
+"""How a question about a table is put to the small table model, and how its SQL is read, in training and in use.
 
 The table is the system message, a line of `handle kind title` for each column; a question is a user message with
 handles written into it (`how many c3 goals did v1 c1 score`); the reply is a call of the tool `sql` over handles
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ramet.agent.cells import Cell, plain
-from ramet.agent.linking import MAX_LINKED_COLUMNS, Linked, Linker, Value
+from ramet.agent.linking import MAX_LINKED_COLUMNS, Linked, Value
 from ramet.agent.sql import QueryError, Result, Table
 
 SQL_TOOL: dict[str, Any] = {
@@ -26,6 +26,8 @@ SQL_TOOL: dict[str, Any] = {
 }
 TOOLS = [SQL_TOOL]
 
+SURE = 0.6
+"""A first query at least this probable, under the model that is shipped, is one that it is sure of."""
 SHOWN_ROWS = 4
 """Rows of a result that the model is shown."""
 SHOWN_CELL = 40
@@ -158,7 +160,3 @@ def answer_text(query: str, result: Result) -> str:
 def is_yes_no(query: str) -> bool:
     """Whether the query asks a yes-or-no question: its result is a comparison."""
     return re.match(r"SELECT (COUNT\(\*\)|\(SELECT .*\)) [<>=]+ (0|\(SELECT .*\))", query) is not None
-
-
-__all__ = ["SQL_TOOL", "TOOLS", "Linked", "Linker", "Table", "Value", "answer_text", "call_message", "describe", "expand",
-           "show_cell", "show_error", "show_result", "system_message", "tool_message", "user_message"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Generated conversations about tables: questions, calls of the SQL tool, its real answers, corrections, short answers."""
+"""Generated conversations about tables: questions, calls of the SQL tool, its real answers, corrections, replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 from ramet.agent.linking import Linker
 from ramet.agent.sql import QueryError, Table
 from ramet.agent.table_prompt import (
-    answer_text, call_message, expand, show_error, show_result, system_message, tool_message, user_message,
+    answer_text,
+    call_message,
+    expand,
+    show_error,
+    show_result,
+    system_message,
+    tool_message,
+    user_message,
 )  # fmt: skip
 from ramet.train.questions import Question, make_question
 from ramet.train.tables import Split, make_table
@@ -18,16 +25,19 @@ Conversation = list[Message]
 """Messages in OpenAI's form; an assistant message with `"loss": False` is read but not learnt."""
 
 _SMALL_TALK = [
-    ("hello", "hello. ask me about your table"), ("hi", "hello. ask me about your table"), ("hey there", "hello. ask me about your table"),
-    ("thanks", "you are welcome"), ("thank you", "you are welcome"), ("who are you", "a small model that answers questions about tables with sql"),
-    ("what can you do", "i answer questions about a table with sql"), ("help", "ask me about the rows and columns of your table"),
+    ("hello", "hello. ask me about your table"),
+    ("hi", "hello. ask me about your table"),
+    ("hey there", "hello. ask me about your table"),
+    ("thanks", "you are welcome"),
+    ("thank you", "you are welcome"),
+    ("who are you", "a small model that answers questions about tables with sql"),
+    ("what can you do", "i answer questions about a table with sql"),
+    ("help", "ask me about the rows and columns of your table"),
     ("what are you", "a small model that answers questions about tables with sql"),
-]  # fmt: skip
+]
 
 
-def make_conversations(
-    rng: random.Random, split: Split = "train", *, varied: bool = False
-) -> list[Conversation]:
+def make_conversations(rng: random.Random, split: Split = "train", *, varied: bool = False) -> list[Conversation]:
     """Conversations over one new table: three times a first question up to its call, and once a longer talk."""
     data = make_table(rng, split)
     linker = Linker(data.table)
@@ -82,7 +92,13 @@ def _broken(rng: random.Random, table: Table, question: Question) -> str | None:
     style = rng.random()
     if style < 0.25:
         return query.replace(" FROM", " FORM", 1)
-    columns = sorted({w for w in query.replace(")", " ").replace("(", " ").replace(",", " ").split() if w[0] == "c" and w[1:].isdigit()})
+    columns = sorted(
+        {
+            w
+            for w in query.replace(")", " ").replace("(", " ").replace(",", " ").split()
+            if w[0] == "c" and w[1:].isdigit()
+        }
+    )
     if not columns:
         return None
     column = rng.choice(columns)

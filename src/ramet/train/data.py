@@ -19,7 +19,6 @@ from ramet.errors import RametError
 from ramet.train.conversations import Conversation, make_conversations
 from ramet.train.packing import Batch, Encoder, assign, lay
 
-
 PLAIN_STEPS = 700
 """Steps on the plain phrasings, before the further ones join in: the format comes first, then the language."""
 

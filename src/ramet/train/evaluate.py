@@ -1,4 +1,4 @@
-"""How often a table model is right: on generated questions over held-out schemas and phrasings, and on WikiTableQuestions."""
+"""How often a table model is right: on generated questions that training held out, and on WikiTableQuestions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from ramet.agent.cells import Cell, plain, read_date, read_number
 from ramet.agent.linking import Linked, Linker
 from ramet.agent.sql import QueryError, Result, Table, load_table
 from ramet.agent.table_prompt import (
-    call_message, expand, is_yes_no, show_cell, show_error, show_result, system_message, tool_message, user_message,
+    call_message,
+    expand,
+    is_yes_no,
+    show_cell,
+    show_error,
+    show_result,
+    system_message,
+    tool_message,
+    user_message,
 )  # fmt: skip
 from ramet.models.base import Model
 from ramet.models.states import PAGE_TOKENS, Span
@@ -45,7 +53,10 @@ class Case:
     table: Table
     linked: Linked
     text: str
-    gold: object
+    gold: str = ""
+    """The right query over names; or, where there is none, `values`."""
+    values: Sequence[str] = ()
+    """The values of the right answer."""
     intent: str = ""
     query: str = ""
     result: Result | None = None
@@ -80,7 +91,7 @@ def greedy(model: Model, prompts: Sequence[Sequence[int]], stop: int, limit: int
 
 def answer(model: Model, encoder: Encoder, cases: Sequence[Case], tries: int = 2) -> None:
     """Let the model call the tool for each case; after an error or no rows, once more. Fills in the cases."""
-    stop = encoder.tokenizer.token_to_id("<|im_end|>")
+    stop = encoder.end
     talks: list[list[Message]] = [[system_message(c.table), user_message(c.linked)] for c in cases]
     open_ = list(range(len(cases)))
     for attempt in range(tries):
@@ -119,8 +130,7 @@ def generated_cases(count: int, seed: int, split: Split = "test") -> list[Case]:
         linker = Linker(data.table)
         for _ in range(2):
             question: Question = make_question(rng, data, linker)
-            gold = (question.query, data.table.query(question.sql))
-            cases.append(Case(data.table, question.linked, question.text, gold, question.intent))
+            cases.append(Case(data.table, question.linked, question.text, question.sql, intent=question.intent))
     return cases[:count]
 
 
@@ -134,8 +144,8 @@ def same_rows(query: str, result: Result, gold: Result) -> bool:
 def score_generated(model: Model, encoder: Encoder, cases: Sequence[Case]) -> float:
     answer(model, encoder, cases)
     for case in cases:
-        query, gold = case.gold  # type: ignore[misc]
-        case.right = case.result is not None and same_rows(query, case.result, gold)
+        gold = case.table.query(case.gold)
+        case.right = case.result is not None and same_rows(case.gold, case.result, gold)
     return sum(c.right for c in cases) / len(cases)
 
 
@@ -151,14 +161,14 @@ def wikitable_cases(folder: Path, limit: int | None = None) -> list[Case]:
             linkers[place] = Linker(load_table(folder / place, escape="\\"))
         linker = linkers[place]
         gold = [part.replace("\\p", "|").replace("\\n", "\n") for part in line["targetValue"].split("|")]
-        cases.append(Case(linker.table, linker.link(line["utterance"]), line["utterance"], gold))
+        cases.append(Case(linker.table, linker.link(line["utterance"]), line["utterance"], values=gold))
     return cases
 
 
 def score_wikitable(model: Model, encoder: Encoder, cases: Sequence[Case]) -> float:
     answer(model, encoder, cases)
     for case in cases:
-        case.right = case.result is not None and same_values(values_of(case.query, case.result), case.gold)  # type: ignore[arg-type]
+        case.right = case.result is not None and same_values(values_of(case.query, case.result), case.values)
     return sum(c.right for c in cases) / len(cases)
 
 
@@ -170,7 +180,7 @@ def values_of(query: str, result: Result) -> list[str]:
 
 
 def same_values(said: Sequence[str], gold: Sequence[str]) -> bool:
-    """WikiTableQuestions' measure: the same set of values, compared as numbers or dates where both are, else as text."""
+    """WikiTableQuestions' measure: the same set of values, compared as numbers, dates or text."""
     wanted = {_value(v) for v in gold}
     return {_value(v) for v in said} == wanted
 
@@ -185,7 +195,7 @@ def _value(text: str) -> str:
 
 def do_nothing(cases: Sequence[Case], pick: Callable[[Table], Cell]) -> float:
     """How often the same cell for every question of a table is right."""
-    return sum(same_values([show_cell(pick(c.table))], c.gold) for c in cases) / len(cases)  # type: ignore[arg-type]
+    return sum(same_values([show_cell(pick(c.table))], c.values) for c in cases) / len(cases)
 
 
 def first_cell(table: Table) -> Cell:

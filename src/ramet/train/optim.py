@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrices with equal singular values, roughly: Newton-Schulz on `[n, rows, columns]`, rows <= columns."""
+    """Roughly the nearest matrices of equal singular values (Newton-Schulz): `[n, rows, columns]`, rows <= columns."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -23,11 +22,13 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalised, for 2-D weights. Weights of one shape are updated in one batch."""
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
@@ -39,8 +40,10 @@ class Muon(torch.optim.Optimizer):
                     state = self.state[p]
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(p)
-                    velocity = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(velocity, group["momentum"]))
+                    grad = p.grad
+                    assert grad is not None
+                    velocity = state["momentum"].lerp_(grad, 1 - group["momentum"])
+                    updates.append(grad.lerp(velocity, group["momentum"]))
                 stacked = torch.stack(updates)
                 flip = rows > columns
                 whitened = orthogonalise(stacked.mT if flip else stacked)
@@ -52,9 +55,12 @@ class Muon(torch.optim.Optimizer):
 
 def make_optimizers(model: nn.Module, kind: str, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """`kind` is `muon` or `adamw`. With Muon, `lr` is its rate, and AdamW's for the rest is a tenth of it."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in model.named_parameters():
-        inner = p.dim() == 2 and min(p.shape) >= 8 and "embed" not in name and "conv" not in name and "lm_head" not in name
+        inner = (
+            p.dim() == 2 and min(p.shape) >= 8 and "embed" not in name and "conv" not in name and "lm_head" not in name
+        )
         (matrices if inner and kind == "muon" else rest).append(p)
     decayed, bare = [p for p in rest if p.dim() >= 2], [p for p in rest if p.dim() < 2]
     rate = lr / 10 if kind == "muon" else lr

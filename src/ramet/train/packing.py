@@ -1,4 +1,4 @@
-"""Conversations to token rows: rendered by the chat template, loss on what the assistant says, packed without padding waste."""
+"""Conversations to rows of tokens: rendered by the chat template, the assistant's words marked, packed closely."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ramet.chat.template import ChatTemplate
+from ramet.errors import RametError
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Encoder:
     def __init__(self, tokenizer: tokenizers.Tokenizer, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
         self.template = template
-        self._start = tokenizer.token_to_id("<|im_start|>")
-        self._end = tokenizer.token_to_id("<|im_end|>")
+        self._start, self.end = (_id_of(tokenizer, text) for text in ("<|im_start|>", "<|im_end|>"))
         self._head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False).ids
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, reply: bool = False) -> str:
@@ -58,12 +58,19 @@ class Encoder:
         while at < len(ids):
             if ids[at] == self._start and ids[at : at + len(head)] == head:
                 begin = at + len(head)
-                end = ids.index(self._end, begin)
+                end = ids.index(self.end, begin)
                 if turn < len(wanted) and wanted[turn]:
                     learn[begin : end + 1] = True
                 turn, at = turn + 1, end
             at += 1
         return Document(np.asarray(ids, dtype=np.int32), learn)
+
+
+def _id_of(tokenizer: tokenizers.Tokenizer, token: str) -> int:
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise RametError(f"the tokenizer has no {token}: only templates with Qwen's turns can be trained")
+    return found
 
 
 def assign(sizes: Sequence[int], length: int) -> list[list[int]]:
@@ -87,7 +94,7 @@ def assign(sizes: Sequence[int], length: int) -> list[list[int]]:
 
 
 def lay(rows: Sequence[Sequence[Document]], length: int) -> Batch:
-    """Documents laid into rows of `length` tokens, cut where they are longer; the rest is padding in its own segment."""
+    """Documents laid into rows of `length` tokens, cut where they are longer; the rest is padding."""
     shape = (len(rows), length)
     tokens, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     segments, at = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=bool)

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from ramet.errors import RametError
 from ramet.models.qwen3_5 import Qwen3_5
@@ -31,12 +30,28 @@ from ramet.train.tokenizer import train_tokenizer, write_tokenizer
 
 TABLE_TEMPLATE = files("ramet.train").joinpath("table_template.jinja").read_text(encoding="utf-8")
 
-PRESETS: dict[str, dict[str, int]] = {
-    "tiny": {"hidden": 64, "layers": 4, "full_every": 4, "mlp": 128, "heads": 2, "head_dim": 32, "delta_heads": 2, "key_dim": 16, "value_dim": 32, "vocab": 1024},
-    "small": {"hidden": 192, "layers": 6, "full_every": 3, "mlp": 512, "heads": 4, "head_dim": 48, "delta_heads": 4, "key_dim": 32, "value_dim": 48, "vocab": 3072},
-    "medium": {"hidden": 256, "layers": 8, "full_every": 4, "mlp": 640, "heads": 4, "head_dim": 64, "delta_heads": 4, "key_dim": 32, "value_dim": 64, "vocab": 4096},
-}  # fmt: skip
-"""Sizes of models to start from scratch."""
+
+@dataclass(frozen=True)
+class Sizes:
+    """A model to start from scratch; every `full_every`-th layer is full attention, the others are delta rules."""
+
+    hidden: int
+    layers: int
+    full_every: int
+    mlp: int
+    heads: int
+    head_dim: int
+    delta_heads: int
+    key_dim: int
+    value_dim: int
+    vocab: int
+
+
+PRESETS = {
+    "tiny": Sizes(64, 4, 4, mlp=128, heads=2, head_dim=32, delta_heads=2, key_dim=16, value_dim=32, vocab=1024),
+    "small": Sizes(192, 6, 3, mlp=512, heads=4, head_dim=48, delta_heads=4, key_dim=32, value_dim=48, vocab=3072),
+    "medium": Sizes(256, 8, 4, mlp=640, heads=4, head_dim=64, delta_heads=4, key_dim=32, value_dim=64, vocab=4096),
+}
 
 
 class TrainError(RametError):
@@ -181,26 +196,26 @@ def _begin(config: SftConfig) -> Qwen3_5:
             texts: Iterator[str] = (str(m.get("content", "")) for c in read_conversations(config.data) for m in c)
         else:
             texts = table_texts(TABLE_TEMPLATE, config.seed)
-        write_tokenizer(train_tokenizer(texts, sizes["vocab"]), config.out, TABLE_TEMPLATE)
+        write_tokenizer(train_tokenizer(texts, sizes.vocab), config.out, TABLE_TEMPLATE)
     return Qwen3_5(model_config(sizes)).initialise(config.seed)
 
 
-def model_config(sizes: dict[str, int]) -> Qwen3_5Config:
+def model_config(sizes: Sizes) -> Qwen3_5Config:
     return Qwen3_5Config(
-        vocab_size=sizes["vocab"],
-        hidden_size=sizes["hidden"],
-        num_hidden_layers=sizes["layers"],
+        vocab_size=sizes.vocab,
+        hidden_size=sizes.hidden,
+        num_hidden_layers=sizes.layers,
         layer_types=tuple(
-            "linear_attention" if (i + 1) % sizes["full_every"] else "full_attention" for i in range(sizes["layers"])
+            "linear_attention" if (i + 1) % sizes.full_every else "full_attention" for i in range(sizes.layers)
         ),
-        num_attention_heads=sizes["heads"],
-        num_key_value_heads=max(1, sizes["heads"] // 2),
-        head_dim=sizes["head_dim"],
-        linear_num_key_heads=sizes["delta_heads"],
-        linear_num_value_heads=sizes["delta_heads"],
-        linear_key_head_dim=sizes["key_dim"],
-        linear_value_head_dim=sizes["value_dim"],
-        intermediate_size=sizes["mlp"],
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=max(1, sizes.heads // 2),
+        head_dim=sizes.head_dim,
+        linear_num_key_heads=sizes.delta_heads,
+        linear_num_value_heads=sizes.delta_heads,
+        linear_key_head_dim=sizes.key_dim,
+        linear_value_head_dim=sizes.value_dim,
+        intermediate_size=sizes.mlp,
         tie_word_embeddings=True,
         max_position_embeddings=8192,
         rope_theta=10_000.0,
@@ -272,6 +287,3 @@ def _progress() -> Progress:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-
-
-__all__ = ["PRESETS", "SftConfig", "Tensor", "TrainError", "run", "train_step"]

@@ -1,4 +1,4 @@
-"""Generated tables: a domain, some of its columns, invented rows. Train and test draw from disjoint domains and values."""
+"""Generated tables: a domain, some of its columns, invented rows. Train and test share neither domains nor values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from typing import Literal
 
 from ramet.agent.sql import Table
@@ -14,38 +15,14 @@ from ramet.train.domains import TEST, TRAIN, ColumnSpec
 
 Split = Literal["train", "test"]
 
-_FIRST = (
-    "james maria wei olga pedro aisha tom lena igor fatima noah emma liam zoe arjun priya kenji yuki carlos sofia hans greta "
-    "omar leila ivan nina paul alice bruno clara david elsa felix gina hugo iris jonas karin luca mila nils oscar petra quinn "
-    "rosa simon tara ulrich vera walter xenia yann zara adam beth colin diana erik frida gavin helen ines jack kurt laura "
-    "martin nora otto paula ralph sara theo una victor wendy abel bianca cyrus dora emil flora george hilda isaac julia "
-    "kofi lydia marco nadia owen pilar rhys selma tariq ursula viktor willa"
-).split()
-_LAST = (
-    "smith garcia chen ivanova silva khan brown muller rossi tanaka kim novak jensen dubois kowalski santos patel haddad "
-    "murphy olsen weber costa moreau bianchi sato park horvat larsen fischer lopez ali wright clark evans ford gray hill "
-    "irwin jones kelly lamb moore nash owens price quist reed scott tate unger vance walsh young zimmer abbott baker cole "
-    "drake ellis frost grant hayes ingram judd keane lowe marsh noble orr penn quirk rhodes stone thorne upton vogel wolfe "
-    "york zeller aguilar becker castro duarte engel ferrer gomes hoffman ibarra jung"
-).split()
-_PLACES = (
-    "brazil,canada,france,japan,kenya,norway,peru,spain,turkey,egypt,india,italy,mexico,poland,sweden,chile,ghana,cuba,"
-    "austria,belgium,denmark,finland,germany,greece,hungary,ireland,israel,jamaica,morocco,nepal,netherlands,new zealand,"
-    "portugal,romania,russia,serbia,south africa,south korea,switzerland,thailand,ukraine,united kingdom,united states,"
-    "uruguay,vietnam,zambia,texas,ohio,nevada,florida,oregon,paris,london,berlin,madrid,rome,oslo,lima,cairo,delhi,tokyo,"
-    "boston,chicago,denver,seattle,austin,dallas,geneva,milan,porto,prague,quebec,riga,sofia,tunis,vienna,warsaw,zurich,"
-    "adelaide,bergen,calgary,dublin,edmonton,fresno,glasgow,hamburg,istanbul,jakarta,kyiv,lagos,manila,nairobi,osaka"
-).split(",")
-_ADJECTIVES = (
-    "silent golden broken hidden crimson lost electric frozen gentle hollow iron lonely midnight northern paper quiet "
-    "restless scarlet twisted velvet wild ancient bitter crystal distant eternal fallen green happy little royal secret"
-).split()
-_NOUNS = (
-    "river garden empire shadow summer mirror bridge harbor forest castle dream engine feather ghost island journey kingdom "
-    "lantern meadow night ocean palace queen road storm tiger valley winter arrow beacon compass dawn echo flame horizon"
-).split()
-_ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pr qu r s sk st t tr v w z".split()
-_VOWELS = "a e i o u a e i o ai ea ou".split()
+
+def _read_words() -> dict[str, list[str]]:
+    text = files("ramet.train").joinpath("words.txt").read_text(encoding="utf-8")
+    lists = [part.split("\n", 1) for part in text.split("== ")[1:]]
+    return {name: [word.strip() for word in words.replace("\n", " ").split(",")] for name, words in lists}
+
+
+_WORDS = _read_words()
 _CODAS = ["", "", "", "n", "r", "l", "s", "k", "m", "x", "nd", "rt", "ck"]
 
 
@@ -61,7 +38,10 @@ def _pool(words: tuple[str, ...], split: Split) -> tuple[str, ...]:
 
 def pseudo_word(rng: random.Random, split: Split) -> str:
     while True:
-        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(rng.randint(2, 3)))
+        word = "".join(
+            rng.choice(_WORDS["onset"]) + rng.choice(_WORDS["vowel"]) + rng.choice(_CODAS)
+            for _ in range(rng.randint(2, 3))
+        )
         if of_split(word, split):
             return word
 
@@ -71,23 +51,23 @@ def _from(rng: random.Random, words: list[str], split: Split) -> str:
 
 
 def person(rng: random.Random, split: Split) -> str:
-    last = _from(rng, _LAST, split) if rng.random() < 0.6 else pseudo_word(rng, split)
-    return f"{_from(rng, _FIRST, split)} {last}".title()
+    last = _from(rng, _WORDS["last"], split) if rng.random() < 0.6 else pseudo_word(rng, split)
+    return f"{_from(rng, _WORDS['first'], split)} {last}".title()
 
 
 def place(rng: random.Random, split: Split) -> str:
-    return (_from(rng, _PLACES, split) if rng.random() < 0.6 else pseudo_word(rng, split)).title()
+    return (_from(rng, _WORDS["place"], split) if rng.random() < 0.6 else pseudo_word(rng, split)).title()
 
 
 def thing(rng: random.Random, split: Split) -> str:
     style = rng.random()
     if style < 0.4:
-        return f"{_from(rng, _ADJECTIVES, split)} {_from(rng, _NOUNS, split)}".title()
+        return f"{_from(rng, _WORDS['adjective'], split)} {_from(rng, _WORDS['noun'], split)}".title()
     if style < 0.55:
-        return f"The {_from(rng, _NOUNS, split)} of {pseudo_word(rng, split)}".title()
+        return f"The {_from(rng, _WORDS['noun'], split)} of {pseudo_word(rng, split)}".title()
     if style < 0.85:
         return pseudo_word(rng, split).title()
-    return f"{pseudo_word(rng, split)} {rng.choice(_pool(tuple(_NOUNS), split))}".title()
+    return f"{pseudo_word(rng, split)} {rng.choice(_pool(tuple(_WORDS['noun']), split))}".title()
 
 
 def code(rng: random.Random) -> str:
@@ -138,7 +118,9 @@ def make_table(rng: random.Random, split: Split) -> Generated:
         fields = []
         for i, spec in enumerate(chosen):
             role = roles.get(table.columns[i].kind) or ("entity" if spec.kind in ("who", "what") else "text")
-            expected = {"n": "number", "m": "number", "n.": "number", "m.": "number", "cat": "text"}.get(spec.kind, spec.kind)
+            expected = {"n": "number", "m": "number", "n.": "number", "m.": "number", "cat": "text"}.get(
+                spec.kind, spec.kind
+            )
             if expected in ("who", "what"):
                 expected = "entity"
             if role == expected:
@@ -164,7 +146,7 @@ def _styled(rng: random.Random, title: str) -> str:
 
 def _cells(rng: random.Random, spec: ColumnSpec, count: int, split: Split) -> list[object]:
     missing = rng.random() < 0.12 and spec.kind not in ("who", "what")
-    cells = [_cell for _cell in _values(rng, spec, count, split)]
+    cells = _values(rng, spec, count, split)
     return [None if missing and rng.random() < 0.15 else cell for cell in cells]
 
 
@@ -198,7 +180,7 @@ def _values(rng: random.Random, spec: ColumnSpec, count: int, split: Split) -> l
     if spec.kind == "year":
         start = rng.randint(1820, 2005)
         ordered = [rng.randint(start, min(start + 60, 2025)) for _ in range(count)]
-        return list(sorted(ordered)) if rng.random() < 0.4 else list(ordered)
+        return [*sorted(ordered)] if rng.random() < 0.4 else [*ordered]
     if spec.kind == "date":
         start = dt.date(rng.randint(1930, 2022), 1, 1).toordinal()
         form = rng.choice(["%Y-%m-%d", "%Y-%m-%d", "%d %B %Y", "%B %d, %Y"])

@@ -1,0 +1,85 @@
+"""How often is the table model right?
+
+On generated questions over schemas, values and phrasings that training never saw, and on WikiTableQuestions' dev set
+(where ../shared/data has it) beside two answers that need no model: the table's first cell, and its commonest cell.
+
+    python benchmarks/tables.py                          # 1,000 generated questions, all of WikiTableQuestions' dev
+    python benchmarks/tables.py --model DIR --wikitable 500 --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from ramet.agent.table_prompt import SURE
+from ramet.models import load
+from ramet.train import evaluate
+from ramet.train.data import read_encoder
+from report import Figure, report
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "src" / "ramet" / "assets" / "table-model"
+WIKITABLE = ROOT.parent / "shared" / "data" / "wikitablequestions"
+console = Console()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=SHIPPED)
+    parser.add_argument("--generated", type=int, default=1000, help="questions over held-out schemas and phrasings")
+    parser.add_argument("--wikitable", type=int, default=None, help="questions of the dev set (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the generated questions")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+
+    model, encoder = load(arguments.model), read_encoder(arguments.model)
+    cases = evaluate.generated_cases(arguments.generated, arguments.seed)
+    right = evaluate.score_generated(model, encoder, cases)
+    figures = [
+        Figure(
+            "generated questions answered right", 100 * right, "%", target=">= 90",
+            note=f"{len(cases)} questions over held-out schemas, values and phrasings; rows compared",
+        ),
+        *_sureness("generated", cases),
+    ]  # fmt: skip
+    asked, missed = Counter(c.intent for c in cases), Counter(c.intent for c in cases if not c.right)
+    worst = [f"{name} {n} of {asked[name]}" for name, n in missed.most_common(8)]
+    console.print(f"most often missed: {', '.join(worst)}")
+    if WIKITABLE.is_dir():
+        cases = evaluate.wikitable_cases(WIKITABLE, arguments.wikitable)
+        right = evaluate.score_wikitable(model, encoder, cases)
+        first = evaluate.do_nothing(cases, evaluate.first_cell)
+        commonest = evaluate.do_nothing(cases, evaluate.commonest_cell)
+        note = f"{len(cases)} questions; values compared as numbers, dates or text; none of it trained on"
+        figures += [
+            Figure(
+                "WikiTableQuestions dev answered right",
+                100 * right,
+                "%",
+                peer=f"{100 * max(first, commonest):.1f}",
+                note=note,
+            ),
+            Figure("WikiTableQuestions dev, the first cell", 100 * first, "%", note="a baseline that does nothing"),
+            Figure("WikiTableQuestions dev, the commonest cell", 100 * commonest, "%", note="another"),
+            *_sureness("WikiTableQuestions", cases),
+        ]
+    else:
+        console.print(f"no {WIKITABLE}: WikiTableQuestions is left out")
+    report("Table questions", figures, arguments.json)
+
+
+def _sureness(name: str, cases: list[evaluate.Case]) -> list[Figure]:
+    share, sure, unsure = evaluate.calibration(cases, SURE)
+    note = f"sure: the first query has probability {SURE:g} or more; {share:.0%} of the questions"
+    return [
+        Figure(f"{name}: right where sure", 100 * sure, "%", note=note),
+        Figure(f"{name}: right where not sure", 100 * unsure, "%", note=f"the other {1 - share:.0%}"),
+    ]
+
+
+if __name__ == "__main__":
+    main()
