@@ -29,6 +29,7 @@ def matrices(rows: int, inputs: int, outputs: int, seed: int, dtype: torch.dtype
 )
 @example(rows=13, inputs=2100, outputs=33, half=False, seed=0)  # more inputs than one pass takes
 @example(rows=5, inputs=2100, outputs=97, half=True, seed=0)
+@example(rows=40, inputs=1025, outputs=33, half=True, seed=0)
 @some
 def test_every_row_alone_has_the_bits_it_has_in_company(
     isa: str, rows: int, inputs: int, outputs: int, half: bool, seed: int
@@ -47,11 +48,11 @@ def test_every_row_alone_has_the_bits_it_has_in_company(
 
 @each_isa
 def test_every_number_of_rows_gives_the_same_bits(isa: str) -> None:
-    x, weight, _ = matrices(60, 129, 200, 1, torch.float32)
+    x, weight, _ = matrices(410, 129, 200, 1, torch.float32)
     with running(isa):
         linear = PackedLinear(weight)
         whole = linear(x)
-        for rows in range(1, 61):
+        for rows in (*range(1, 61), 191, 192, 193, 400):
             assert same_bits(linear(x[:rows]), whole[:rows])
 
 
@@ -144,6 +145,8 @@ def test_what_does_not_fit_is_refused() -> None:
         linear(torch.randn(3, 4), add=torch.randn(2, 5))
     with pytest.raises(ValueError, match="weight must"):
         PackedLinear(torch.randn(3, 4).half())
+    with pytest.raises(ValueError, match="empty"):
+        PackedLinear(torch.randn(3, 0))
     with pytest.raises(ValueError, match="vocabulary"):
         kernels.embed(torch.randn(3, 4), torch.tensor([3]))
     with pytest.raises(ValueError, match="vocabulary"):

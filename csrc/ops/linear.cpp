@@ -9,7 +9,8 @@ namespace ramet::RAMET_ISA {
 namespace {
 
 constexpr Index kMaxRows = Vec::width == 16 ? 12 : 6;  // rows of the largest register block
-constexpr Index kInputs = 1024;                        // inputs per pass: a panel's share stays in the L2 cache
+constexpr Index kInputs = 1024;                        // inputs per pass over many rows,
+constexpr Index kShare = 192;                          // and rows at a time: what they need stays in the L2 cache
 constexpr Index kAhead = 32;                           // inputs by which a weight's load is announced
 constexpr int kPanelVecs = kPanel / Vec::width;
 
@@ -173,11 +174,15 @@ void run(const Linear& a) {
   if (a.rows > 1) {
     float* const packed = scratch(0, static_cast<std::size_t>(a.rows * inputs));
     parallel_for(blocks.count, static_cast<double>(a.rows * inputs), [&](Index i) {
+      constexpr Index kLine = 16;  // inputs at a time: a cache line of each row
       const Index begin = blocks.begin(i), rows = blocks.begin(i + 1) - begin;
-      float* const to = packed + begin * inputs;
-      for (Index r = 0; r < rows; ++r) {
-        const float* const from = a.x + (begin + r) * a.x_stride;
-        for (Index k = 0; k < inputs; ++k) to[k * rows + r] = from[k];
+      for (Index k = 0; k < inputs; k += kLine) {
+        const Index here = k + kLine <= inputs ? kLine : inputs - k;
+        float* const to = packed + begin * inputs + k * rows;
+        for (Index r = 0; r < rows; ++r) {
+          const float* const from = a.x + (begin + r) * a.x_stride + k;
+          for (Index j = 0; j < here; ++j) to[j * rows + r] = from[j];
+        }
       }
     });
     x = packed;
@@ -185,35 +190,36 @@ void run(const Linear& a) {
 
   const Index at_once = panels_at_once(static_cast<int>(blocks.size + (blocks.larger > 0)));
   const Index groups = (panel_count + at_once - 1) / at_once;
-  // Where the panels alone do not keep every thread busy, the row blocks are shared out as well.
-  Index shares = 1;
+  // A share of the rows meets all panels in turn. Where that leaves too few pieces for the threads, shares are smaller.
+  Index shares = (a.rows + kShare - 1) / kShare;
   while (groups * shares < 4 * thread_count() && 2 * shares <= blocks.count) shares *= 2;
   const double read = static_cast<double>(inputs * outputs) * static_cast<double>(sizeof(Weight)) / 4;
+  const double cost = work / 8 > read ? work / 8 : read;
 
-  parallel_for(groups * shares, work / 8 > read ? work / 8 : read, [&](Index piece) {
-    const Index group = piece / shares, share = piece % shares;
-    const Index panel = group * at_once;
-    const Index here = panel + at_once <= panel_count ? at_once : panel_count - panel;
-    const Index first = blocks.count * share / shares, last = blocks.count * (share + 1) / shares;
-    for (Index k = 0; k < inputs || k == 0; k += kInputs) {
-      const bool ends = k + kInputs >= inputs;
+  const Index pass = blocks.count == 1 ? inputs : kInputs;  // one block meets a panel once: nothing to keep
+  const double passes = static_cast<double>((inputs + pass - 1) / pass);
+  for (Index k = 0; k < inputs; k += pass) {
+    const bool ends = k + pass >= inputs;
+    parallel_for(groups * shares, cost / passes, [&](Index piece) {
+      const Index panel = piece % groups * at_once, share = piece / groups;
+      const Index first = blocks.count * share / shares, last = blocks.count * (share + 1) / shares;
       for (Index i = first; i < last; ++i) {
         const Index row = blocks.begin(i), rows = blocks.begin(i + 1) - row;
         Block<Weight> b;
         b.x = x + row * inputs + k * rows;
         b.w = static_cast<const Weight*>(a.w.weights) + panel * panel_stride + k * kPanel;
         b.panel_stride = panel_stride;
-        b.inputs = ends ? inputs - k : kInputs;
+        b.inputs = ends ? inputs - k : pass;
         b.begins = k == 0;
         b.add = ends && a.add != nullptr ? a.add + row * a.add_stride + panel * kPanel : nullptr;
         b.add_stride = a.add_stride;
         b.out = a.out + row * outputs + panel * kPanel;
         b.out_stride = outputs;
         b.columns = outputs - panel * kPanel;
-        run_block(static_cast<int>(rows), b, here);
+        run_block(static_cast<int>(rows), b, panel + at_once <= panel_count ? at_once : panel_count - panel);
       }
-    }
-  });
+    });
+  }
 }
 
 }  // namespace

@@ -21,6 +21,8 @@ class PackedLinear:
             raise ValueError(
                 f"weight must be a float32 or bfloat16 CPU matrix, not {weight.dtype} {list(weight.shape)}"
             )
+        if weight.numel() == 0:
+            raise ValueError(f"weight must not be empty, but it is {list(weight.shape)}")
         weight = weight.detach().contiguous()
         self.out_features, self.in_features = weight.shape
         self.dtype = weight.dtype

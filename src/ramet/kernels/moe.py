@@ -40,6 +40,8 @@ class PackedExperts:
         self.intermediate = double // 2
         if double % 2 or down.shape != (self.experts, self.hidden, self.intermediate):
             raise ValueError(f"gate_up {list(gate_up.shape)} and down {list(down.shape)} do not fit each other")
+        if gate_up.numel() == 0:
+            raise ValueError(f"experts must not be empty, but gate_up is {list(gate_up.shape)}")
         self.dtype = gate_up.dtype
         self._half = gate_up.dtype is torch.bfloat16
         self.gate_up = self._pack(gate_up)
