@@ -192,8 +192,16 @@ def test_a_template_that_never_rewrites_is_left_at_its_end(tmp_path: Path) -> No
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    prompt = chat_of(tmp_path, template).render([USER, ANSWER, USER])
+    prompt = chat_of(tmp_path, template).render([USER, ANSWER])
     assert prompt.save_at == [len(prompt.tokens)]
+
+
+def test_a_question_that_is_taken_back_leaves_where_a_state_is_saved(chat: Chat) -> None:
+    prompt = chat.render([SYSTEM, USER, ANSWER, {"role": "user", "content": "More of them, please."}])
+    other = chat.render([SYSTEM, USER, ANSWER, {"role": "user", "content": "Thanks."}])
+    left = shared(prompt.tokens, other.tokens)
+    assert prompt.boundaries[2] < left < prompt.boundaries[3]
+    assert left in prompt.save_at
 
 
 def test_a_template_without_tools_is_asked_only_about_questions(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ _LATER: tuple[list[dict[str, Any]], ...] = (
 )
 """How conversations go on: a call and its result, without reasoning; an answer and a new question."""
 
+_OTHER_WORDS = "\u2063"
+"""Stands for a question asked instead of the last one: an invisible character, with which no real one begins."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -132,9 +135,14 @@ class Chat:
 
         departures = {len(tokens)}
         if add_generation_prompt:
-            for later in _LATER:
+            ways = [[*conversation, *later] for later in _LATER]
+            if (
+                len(conversation) > 1 and conversation[-1]["role"] == "user"
+            ):  # which may be taken back, and asked otherwise
+                ways.append([*conversation[:-1], {**conversation[-1], "content": _OTHER_WORDS}])
+            for way in ways:
                 try:
-                    departures.add(self._shared(pieces, parts, cut([*conversation, *later], True)))
+                    departures.add(self._shared(pieces, parts, cut(way, True)))
                 except TemplateError:
                     continue  # a format without tools, say: no request will go on like that
         return Prompt(

@@ -21,13 +21,13 @@ def save_points(length: int, start: int, boundaries: Sequence[int], save_at: Seq
     """Where a prompt of `length` tokens, of which the first `start` are reused, has its states saved; ascending.
 
     Where the caller expects later requests to leave (`save_at`; if it expects nothing, at the last message's end); the
-    end of the first message, on which all sessions of an agent stand; and between those every `SPACING` tokens, at a
-    message's end where there is one in reach. The last token is left out: whoever asks for the same prompt again has
-    to run it, to draw from its logits.
+    end of the first message, on which all sessions of an agent stand, unless it is just before such a place; and
+    between those every `SPACING` tokens, at a message's end where there is one in reach. The last token is left out:
+    whoever asks for the same prompt again has to run it, to draw from its logits.
     """
     inside = [boundary for boundary in boundaries if start < boundary < length]
     points = {min(point, length - 1) for point in save_at or [*boundaries[-1:], length]}
-    if boundaries and boundaries[0] >= SMALLEST_PREFIX:
+    if boundaries and boundaries[0] >= SMALLEST_PREFIX and not any(0 <= p - boundaries[0] <= NEAR for p in points):
         points.add(min(boundaries[0], length - 1))
     points = {point for point in points if point - start >= NEAR}
     result: list[int] = []
