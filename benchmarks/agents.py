@@ -1,9 +1,10 @@
 """How many tokens does the server compute for real agents' sessions, over the least possible?
 
-Replays agent traces over HTTP against a `ramet serve` process: every assistant turn is asked for in order, and the session
-goes on with the trace's own message. The least possible for a request is the number of its prompt's tokens that no earlier
-request had as a prefix. The sessions run one after another, 8 and 32 interleaved, and again after the server was killed
-and started, with a turn that goes back; last, 16 requests arrive at once on the same cold prefix.
+Replays agent traces over HTTP against a `ramet serve` process: every assistant turn is asked for in order, and the
+session goes on with the trace's own message. The least possible for a request is the number of its prompt's tokens that
+no earlier request had as a prefix. The sessions run one after another, 8 and 32 interleaved, with all states in memory;
+then 8 interleaved with sessions on disk, after which the server is killed and started, and every session takes a turn
+back; last, 16 requests arrive at once on the same cold prefix.
 
     python benchmarks/agents.py                     # a thin random checkpoint with the layers of Qwen3.5-0.8B
     python benchmarks/agents.py --model DIR         # any checkpoint in the published layout
@@ -30,18 +31,19 @@ from typing import Any
 
 import httpx
 import numpy as np
-from report import Figure, report
 from rich.console import Console
 from rich.progress import Progress
 
 from ramet import models
 from ramet.chat import Chat, Tokenizer
 from ramet.models.random import write_random_checkpoint
+from report import Figure, report
 
 GIB = 1 << 30
 STATE_BYTES_08B = 19.3 * (1 << 20)
-"""A saved recurrent state of Qwen3.5-0.8B: the budget is scaled by this model's state over that one."""
+"""A saved recurrent state of Qwen3.5-0.8B: the budgets are scaled by this model's state over that one."""
 BUDGET_08B = 4 * GIB
+DISK_BUDGET_08B = 20 * GIB
 
 Message = dict[str, Any]
 console = Console()
@@ -92,13 +94,16 @@ class Prefixes:
         self._lock = threading.Lock()
 
     def least(self, tokens: list[int]) -> int:
-        """Tokens of this prompt that no earlier one had as a prefix; the prompt counts as earlier from now on."""
+        """Tokens of this prompt that no earlier one had as a prefix; the prompt counts as earlier from now on.
+
+        At least one: to sample a reply, the prompt's last token has to run.
+        """
         key = np.asarray(tokens, dtype=">u4").tobytes()
         with self._lock:
             place = bisect.bisect_left(self._sorted, key)
             shared = max((_shared(key, other) for other in self._sorted[max(0, place - 1) : place + 1]), default=0)
             self._sorted.insert(place, key)
-        return len(tokens) - shared
+        return max(1, len(tokens) - shared)
 
 
 def _shared(left: bytes, right: bytes) -> int:
@@ -112,8 +117,9 @@ def _shared(left: bytes, right: bytes) -> int:
 class Server:
     """A real `ramet serve` process that can be killed and started again on the same folder."""
 
-    def __init__(self, model: Path, directory: Path, memory: int, concurrency: int) -> None:
-        self.model, self.directory, self.memory, self.concurrency = model, directory, memory, concurrency
+    def __init__(self, model: Path, directory: Path, memory: int, disk: int | None) -> None:
+        """`directory` is for its log and, where `disk` says how many bytes, its sessions."""
+        self.model, self.directory, self.memory, self.disk = model, directory, memory, disk
         self.log = directory / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -123,7 +129,9 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "ramet", "serve", "--model", str(self.model), "--port", str(port)]
-        command += ["--directory", str(self.directory / "tree"), "--memory", str(self.memory)]
+        command += ["--memory", str(self.memory)]
+        if self.disk is not None:
+            command += ["--directory", str(self.directory / "tree"), "--disk", str(self.disk)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.url = f"http://127.0.0.1:{port}"
@@ -194,8 +202,16 @@ class Replay:
         with self.lock:  # the order of arrival is the order in which the least possible is counted
             prompt = self.chat.render(messages, tools or None)
             least = prefixes.least(list(prompt.tokens))
-        body = {"model": self.server.model.name, "messages": messages, "max_tokens": 1, "temperature": 0}
-        answer = self.client.post(f"{self.server.url}/v1/chat/completions", json=body | ({"tools": tools} if tools else {}))
+        body: dict[str, Any] = {
+            "model": self.server.model.name,
+            "messages": messages,
+            "max_tokens": 1,
+            "temperature": 0,
+        }
+        body["store"] = True  # whatever was answered survives the kill (where there is a disk)
+        if tools:
+            body["tools"] = tools
+        answer = self.client.post(f"{self.server.url}/v1/chat/completions", json=body)
         if answer.status_code != 200:
             raise SystemExit(f"{name}: the server answered {answer.status_code}: {answer.text[:500]}")
         tally.add(name, len(prompt.tokens), least, answer.json())
@@ -221,7 +237,10 @@ class Replay:
 
         def run(session: Session) -> None:
             users = [i for i, message in enumerate(session.messages) if message["role"] == "user"]
-            other = [*session.messages[: users[-1]], {"role": "user", "content": "Wait. Please say that again, shorter."}]
+            other = [
+                *session.messages[: users[-1]],
+                {"role": "user", "content": "Wait. Please say that again, shorter."},
+            ]
             self.ask(tally, prefixes, f"{session.name} goes back", other, session.tools)
             self.ask(tally, prefixes, f"{session.name} returns", session.messages[: session.turns[-1]], session.tools)
 
@@ -231,8 +250,11 @@ class Replay:
 
     def at_once(self, requests: int, prefix_tokens: int) -> Tally:
         """Requests that arrive together on the same prefix, which nobody has asked for before."""
-        words = random.Random(7).choices("river stone lamp green walk seven under paper north glass".split(), k=prefix_tokens)
-        system = {"role": "system", "content": " ".join(words)}
+        words = random.Random(7).choices(
+            ["river", "stone", "lamp", "green", "walk", "seven", "under", "paper", "north", "glass"], k=prefix_tokens
+        )
+        tokens = self.chat.tokenizer.encode(" ".join(words))[:prefix_tokens]
+        system = {"role": "system", "content": self.chat.tokenizer.decode(tokens)}
         tally, prefixes = Tally(), Prefixes()
         with ThreadPoolExecutor(requests) as pool:
             list(
@@ -252,9 +274,10 @@ def thin_checkpoint(folder: Path, sessions: list[Session]) -> None:
     write_random_checkpoint(folder, seed=0, preset="thin", corpus=texts, corpus_vocabulary=8192)
 
 
-def budget_for(model: Path) -> int:
-    """4 GiB at the 0.8B shape, scaled to this model's own states."""
-    return int(BUDGET_08B * models.load(model).layout.state_bytes / STATE_BYTES_08B)
+def budget_for(model: Path) -> tuple[int, int]:
+    """Bytes in memory and on disk: 4 GiB and 20 GiB at the 0.8B shape, scaled to this model's own states."""
+    scale = models.load(model).layout.state_bytes / STATE_BYTES_08B
+    return int(BUDGET_08B * scale), int(DISK_BUDGET_08B * scale)
 
 
 def figures_of(name: str, tally: Tally, target: str, peer: str) -> list[Figure]:
@@ -287,27 +310,34 @@ def main() -> None:
         if model is None:
             model = Path(scratch) / "thin"
             thin_checkpoint(model, sessions)
-        memory = budget_for(model)
-        console.print(f"{len(sessions)} sessions; budget for all states {memory / (1 << 20):.1f} MiB (4 GiB at the 0.8B shape)")
+        memory, disk = budget_for(model)
+        console.print(
+            f"{len(sessions)} sessions; all states in {memory / (1 << 20):.1f} MiB of memory (4 GiB at the 0.8B shape),"
+            f" on disk in {disk / (1 << 20):.1f} MiB (20 GiB)"
+        )
         peers = {1: "llama-server 1.006", 8: "llama-server 1.02-1.06 (4 interleaved)", 32: "llama-server: 4 slots"}
-        for interleaved in (1, 8, 32):
-            directory = Path(scratch) / f"interleaved-{interleaved}"
+        for interleaved, stored in ((1, False), (8, False), (32, False), (8, True)):
+            name = "one after another" if interleaved == 1 else f"{interleaved} interleaved{', on disk' * stored}"
+            directory = Path(scratch) / name
             directory.mkdir()
-            server = Server(model, directory, memory, interleaved)
+            server = Server(model, directory, memory, disk if stored else None)
             server.start()
             try:
                 replay, prefixes, start = Replay(server, model), Prefixes(), time.monotonic()
-                tally = replay.sessions(sessions, interleaved, prefixes, f"{interleaved} interleaved")
-                name = "one after another" if interleaved == 1 else f"{interleaved} interleaved"
+                tally = replay.sessions(sessions, interleaved, prefixes, name)
                 figures += figures_of(name, tally, "<= 1.02", peers[interleaved])
                 figures.append(Figure(f"{name}: time", time.monotonic() - start, "s"))
-                figures.append(Figure(f"{name}: server memory", server.resident_gib(), "GiB", note="whole process, at the end"))
+                figures.append(
+                    Figure(f"{name}: server memory", server.resident_gib(), "GiB", note="whole process, at the end")
+                )
                 explain(name, tally, options.explain)
-                if interleaved == 8:
+                if stored:
                     server.stop(kill=True)
                     server.start()
                     back = replay.go_back(sessions, prefixes, interleaved)
-                    figures += figures_of("killed, started, a turn taken back", back, "<= 1.02", "llama-server: recomputes all")
+                    figures += figures_of(
+                        "killed, started, a turn taken back", back, "<= 1.02", "llama-server: recomputes all"
+                    )
                     explain("after the restart", back, options.explain)
                     once = replay.at_once(16, 4000)
                     figures += figures_of("16 at once on a cold 4k prefix", once, "<= 1.02", "llama-server 3.4")
@@ -315,7 +345,7 @@ def main() -> None:
             finally:
                 server.stop()
     report(
-        "Tokens computed over the least possible (the peer's figures are those of its best settings, measured elsewhere)",
+        "Tokens computed over the least possible (the peer's figures: its best settings, measured elsewhere)",
         figures,
         options.json,
     )
