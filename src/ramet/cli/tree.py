@@ -123,10 +123,12 @@ def prune(
     """
     if not nodes and older_than is None:
         raise typer.BadParameter("say what to remove: a NODE, or --older-than AGE")
+    from ramet.tree.stored import bytes_by_node
+
     removed, before, after = 0, 0, 0
     wanted = set(nodes or ())
     for file, tree in _opened(directory):
-        before += file.stat().st_size
+        before += sum(bytes_by_node(file).values())
         here = {name for name in wanted if any(_beginning(tree, name))}
         wanted -= here
         doomed = [_one(tree, name) for name in here]
@@ -137,10 +139,10 @@ def prune(
             if not names.intersection(above.id for above in tree.path(node)[:-1]):
                 removed += tree.prune(node)
         tree.close()
-        after += file.stat().st_size
+        after += sum(bytes_by_node(file).values())
     if wanted:
         raise RametError(f"no stored node begins with {', '.join(sorted(wanted))}; see ramet tree show")
-    console.print(f"{plural(removed, 'node')} removed, {format_size(max(before - after, 0))} freed")
+    console.print(f"{plural(removed, 'node')} removed, with {format_size(max(before - after, 0))} of rows and states")
 
 
 def _opened(directory: Path | None) -> Iterator[tuple[Path, Tree]]:
@@ -208,5 +210,6 @@ def _records(directory: Path | None) -> Iterator[dict[str, Any]]:
 def _cost(node: Node, sizes: dict[str, int]) -> str:
     parts = [format_size(sizes[node.id])] if sizes.get(node.id) else []
     if node.bill is not None:
-        parts.append(f"{node.bill.computed:,} computed, {node.bill.reused:,} reused, {node.bill.seconds:.2f} s")
+        parts += [f"{node.bill.reused:,} reused"] if node.bill.reused else []
+        parts.append(f"{node.bill.seconds:.2f} s")
     return " · ".join(parts)
