@@ -25,6 +25,25 @@ def test_events_come_while_the_reply_is_written():
         assert next(event for event in events if isinstance(event, FinishEvent)).reason == "cancelled"
 
 
+def test_reading_goes_on_where_it_was_left():
+    async def read(handle):
+        return [event async for event in handle.stream()]
+
+    with running() as bench:
+        handle = bench.engine.submit(request(text_tokens(0, 20), n=2))
+        first = []
+        for event in handle:
+            first.append(event)
+            if isinstance(event, FinishEvent):  # of one choice; the other's is still to come
+                break
+        events = first + list(handle)
+        assert [isinstance(event, FinishEvent) for event in events].count(True) == 2
+        assert len(events) == 26
+        assert list(handle) == []
+        assert asyncio.run(asyncio.wait_for(read(handle), 10)) == []
+        assert bench.engine.stats().finished["cancelled"] == 0
+
+
 def test_many_readers_on_one_loop():
     async def read(handle):
         return [event async for event in handle.stream()]

@@ -115,10 +115,18 @@ def test_temperature_zero_takes_the_first_of_the_likeliest():
     assert sampler.draw(np.array([1, 3, 3, 2], np.float32)) == 1
 
 
+def test_the_coldest_temperatures_take_the_likeliest_too():
+    row = np.array([1, 3, 2.99, 3], np.float32)
+    for temperature in (1e-5, 1e-8, 1e-46, 1e-320):
+        sampler = Sampler(Sampling(temperature=temperature, seed=1).over(NEUTRAL), [], 0, 3)
+        assert {sampler.draw(row) for _ in range(20)} == {1}
+
+
 def test_tokens_beyond_the_tokenizer_are_never_drawn():
     row = np.array([0.0, 0.0, 50.0], np.float32)
     for temperature in (0.0, 1.0):
-        sampler = Sampler(Sampling(temperature=temperature, seed=1).over(NEUTRAL), [], 0, 2)
+        sampling = Sampling(temperature=temperature, seed=1, logit_bias={0: -1.0, 2: 100.0})
+        sampler = Sampler(sampling.over(NEUTRAL), [], 0, 2)
         assert all(sampler.draw(row) in (0, 1) for _ in range(20))
 
 
@@ -189,18 +197,23 @@ def test_log_probabilities_are_log_softmax():
 @pytest.mark.parametrize(
     ("sampling", "said"),
     [
-        (Sampling(temperature=-0.1), "temperature must be at least 0"),
+        (Sampling(temperature=-0.1), "temperature must be a number, at least 0, not -0.1"),
         (Sampling(temperature=math.nan), "temperature"),
-        (Sampling(top_p=0.0), "top_p must be above 0 and at most 1"),
+        (Sampling(top_p=0.0), "top_p must be a number above 0 and at most 1"),
         (Sampling(top_p=1.1), "top_p"),
         (Sampling(top_k=-1), "top_k"),
+        (Sampling(top_k=20.0), "top_k must be a whole number"),
+        (Sampling(seed=1.5), "seed must be a whole number, not 1.5"),
+        (Sampling(seed=True), "seed"),
         (Sampling(min_p=1.5), "min_p"),
-        (Sampling(repetition_penalty=0.0), "repetition_penalty must be above 0"),
+        (Sampling(repetition_penalty=0.0), "repetition_penalty must be a number above 0"),
         (Sampling(frequency_penalty=math.inf), "frequency_penalty"),
         (Sampling(max_tokens=-1), "max_tokens"),
-        (Sampling(n=0), "n must be at least 1"),
+        (Sampling(n=0), "n must be a whole number, at least 1"),
         (Sampling(logprobs=-1), "logprobs"),
         (Sampling(stop=("",)), "empty string"),
+        (Sampling(stop="end"), "stop must be a sequence of strings"),
+        (Sampling(logit_bias={"5": 1.0}), "logit_bias names token '5'"),
         (Sampling(stop_token_ids=(10,)), "token 10"),
         (Sampling(logit_bias={-1: 1.0}), "token -1"),
         (Sampling(logit_bias={1: math.nan}), "logit_bias of token 1"),

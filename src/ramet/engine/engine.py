@@ -66,14 +66,13 @@ class Engine:
             self._thread.start()
 
     def stop(self) -> None:
-        """Cancel what runs and waits, and end the thread. The tree stays open. Stopping twice is harmless."""
+        """Cancel what runs and waits, and return when the thread has ended. The tree stays open. Twice is harmless."""
         with self._gate:
-            thread = self._thread
-            if thread is None or self._stopping:
+            if self._thread is None:
                 return
             self._stopping = True
             self._inbox.put(lambda: None)
-        thread.join()
+        self._thread.join()
 
     def submit(self, request: Request) -> Handle:
         """Queue a request. Raises RequestError (GrammarError), naming what is wrong, if it can never be run.

@@ -11,7 +11,10 @@ from ramet.engine.request import Completion, Event, FinishEvent, Request, TokenE
 
 
 class Handle:
-    """Events of one submitted request, for one consumer. Ends after the FinishEvent of the last of its n choices."""
+    """Events of one submitted request, for one consumer. Ends after the FinishEvent of the last of its n choices.
+
+    Whoever stops reading can go on later, with the first event that was not read.
+    """
 
     def __init__(self, request: Request, cancel: Callable[[Handle], None]) -> None:
         self.request = request
@@ -20,6 +23,7 @@ class Handle:
         self._changed = threading.Condition()
         self._notify: Callable[[], None] | None = None
         self._unfinished = request.sampling.n
+        self._unread = request.sampling.n  # choices whose FinishEvent the consumer has not had
 
     def cancel(self) -> None:
         """End the request; what it holds is freed before the next step. Its choices finish with reason "cancelled"."""
@@ -31,14 +35,11 @@ class Handle:
         return self._unfinished == 0
 
     def __iter__(self) -> Iterator[Event]:
-        left = self.request.sampling.n
-        while left:
+        while self._unread:
             with self._changed:
                 while not self._events:
                     self._changed.wait()
-                event = self._events.popleft()
-            left -= isinstance(event, FinishEvent)
-            yield event
+            yield self._take()
 
     async def stream(self) -> AsyncIterator[Event]:
         """The events, for asyncio. Leaving the loop early (a client that went away) cancels the request."""
@@ -55,19 +56,16 @@ class Handle:
             self._notify = notify
             if self._events:
                 wake.set()
-        left = self.request.sampling.n
         try:
-            while left:
+            while self._unread:
                 await wake.wait()
                 wake.clear()
                 while self._events:
-                    event = self._events.popleft()
-                    left -= isinstance(event, FinishEvent)
-                    yield event
+                    yield self._take()
         finally:
             with self._changed:
                 self._notify = None
-            if left:
+            if self._unread:
                 self.cancel()
 
     def result(self) -> list[Completion]:
@@ -84,6 +82,11 @@ class Handle:
             else:
                 completion.finish = event
         return completions
+
+    def _take(self) -> Event:
+        event = self._events.popleft()
+        self._unread -= isinstance(event, FinishEvent)
+        return event
 
     def put(self, events: list[Event]) -> None:
         """Hand events to the consumer (the engine's side)."""

@@ -43,8 +43,9 @@ class Runtime:
         model = models.load(path)
         tokenizer = Tokenizer.load(path)
         chat = Chat.load(path, tokenizer)
+        defaults = checkpoint_defaults(path)  # before the tree: an error from here on would leave its directory locked
         tree = Tree(model.layout, model.fingerprint, ram_bytes=ram_bytes, directory=tree_dir, disk_bytes=disk_bytes)
-        engine = Engine(model, tree, tokenizer, defaults=checkpoint_defaults(path))
+        engine = Engine(model, tree, tokenizer, defaults=defaults)
         engine.start()
         return cls(path, model, tokenizer, chat, tree, engine)
 

@@ -25,6 +25,9 @@ Ids = NDArray[np.int64]
 NEUTRAL = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, presence_penalty=0.0)
 """Settings that leave the model's own distribution as it is."""
 
+_COLDEST = 1e-5
+"""Below this temperature only the likeliest token has any weight, and float32 may have no number for the others'."""
+
 _NUCLEUS_GUESSES = (256, 8192)
 """Tokens looked at first for top-p; only where they hold too little of the mass is the whole row sorted."""
 
@@ -58,33 +61,40 @@ def checkpoint_defaults(path: str | Path) -> Sampling:
 def check_sampling(sampling: Sampling, vocab_size: int | None) -> None:
     """Raise RequestError naming the first setting that is out of its range. Open (`None`) settings pass."""
 
-    def number(name: str, low: float, high: float, *, open_low: bool = False) -> None:
+    def number(
+        name: str, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, whole: bool = False
+    ) -> None:
         value = getattr(sampling, name)
         if value is None:
             return
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        whole_number = isinstance(value, int) and not isinstance(value, bool)
+        good = whole_number or (not whole and isinstance(value, float) and math.isfinite(value))
         if not good or not (low < value if open_low else low <= value) or value > high:
-            least = f"above {low:g}" if open_low else f"at least {low:g}"
+            kind = "a whole number" if whole else "a number"
+            least = "" if low == -math.inf else f" above {low:g}" if open_low else f", at least {low:g}"
             most = "" if high == math.inf else f" and at most {high:g}"
-            raise RequestError(f"{name} must be {least}{most}, not {value!r}")
+            raise RequestError(f"{name} must be {kind}{least}{most}, not {value!r}")
 
-    number("temperature", 0, math.inf)
+    number("temperature", 0)
     number("top_p", 0, 1, open_low=True)
-    number("top_k", 0, math.inf)
+    number("top_k", 0, whole=True)
     number("min_p", 0, 1)
-    number("repetition_penalty", 0, math.inf, open_low=True)
-    number("frequency_penalty", -math.inf, math.inf)
-    number("presence_penalty", -math.inf, math.inf)
-    number("max_tokens", 0, math.inf)
-    number("logprobs", 0, 100)
-    number("n", 1, math.inf)
+    number("repetition_penalty", 0, open_low=True)
+    number("frequency_penalty")
+    number("presence_penalty")
+    number("seed", whole=True)
+    number("max_tokens", 0, whole=True)
+    number("logprobs", 0, 100, whole=True)
+    number("n", 1, whole=True)
+    if isinstance(sampling.stop, str):
+        raise RequestError(f"stop must be a sequence of strings, such as ({sampling.stop!r},), not one string")
     if any(not stop for stop in sampling.stop):
         raise RequestError("stop must not have an empty string: it would end every reply at once")
     for name, ids in (("stop_token_ids", sampling.stop_token_ids), ("logit_bias", sampling.logit_bias)):
         for token in ids:
-            if token < 0 or (vocab_size is not None and token >= vocab_size):
+            if not isinstance(token, int) or token < 0 or (vocab_size is not None and token >= vocab_size):
                 raise RequestError(
-                    f"{name} names token {token}; the model's vocabulary is 0 to {(vocab_size or 0) - 1}"
+                    f"{name} names token {token!r}; the model's vocabulary is 0 to {(vocab_size or 0) - 1}"
                 )
     for token, bias in sampling.logit_bias.items():
         if math.isnan(bias) or bias == math.inf:
@@ -104,8 +114,9 @@ class Sampler:
         self._repetition = sampling.repetition_penalty or 1.0
         self._presence = sampling.presence_penalty or 0.0
         self._prompt = np.unique(np.asarray(prompt, np.int64)) if self._repetition != 1.0 else None
-        self._bias_ids = np.fromiter(sampling.logit_bias.keys(), np.int64)
-        self._bias = np.fromiter(sampling.logit_bias.values(), np.float32)
+        bias = {token: value for token, value in sampling.logit_bias.items() if token < known_tokens}
+        self._bias_ids = np.fromiter(bias.keys(), np.int64)
+        self._bias = np.fromiter(bias.values(), np.float32)
 
     def draw(self, logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None) -> int:
         """The next token from one row of logits `[vocab]`; `allowed` `[known_tokens]` is a grammar's mask.
@@ -114,7 +125,7 @@ class Sampler:
         """
         settings = self._settings
         scores = self._adjusted(logits[: self._known], allowed)
-        if settings.temperature == 0:
+        if (settings.temperature or 0.0) < _COLDEST:
             token = int(scores.argmax())
             if not scores[token] > -math.inf:  # also where it is NaN
                 raise _nothing_to_draw(scores)
