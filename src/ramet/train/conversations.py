@@ -37,17 +37,17 @@ _SMALL_TALK = [
 ]
 
 
-def make_conversations(rng: random.Random, split: Split = "train", *, varied: bool = False) -> list[Conversation]:
+def make_conversations(rng: random.Random, split: Split = "train", *, stage: int = 0) -> list[Conversation]:
     """Conversations over one new table: three times a first question up to its call, and once a longer talk."""
     data = make_table(rng, split)
     linker = Linker(data.table)
     system = system_message(data.table)
     try:
-        made = [[system, *_call_only(make_question(rng, data, linker, varied=varied))] for _ in range(2)]
-        made.append([system, *_recovery(rng, data.table, make_question(rng, data, linker, varied=varied))])
+        made = [[system, *_call_only(make_question(rng, data, linker, stage=stage))] for _ in range(2)]
+        made.append([system, *_recovery(rng, data.table, make_question(rng, data, linker, stage=stage))])
         talk = [system]
         for _ in range(rng.choice([1, 1, 2, 3])):
-            talk += _with_answer(data.table, make_question(rng, data, linker, varied=varied))
+            talk += _with_answer(data.table, make_question(rng, data, linker, stage=stage))
         made.append(talk)
         if rng.random() < 0.03:
             said, answer = rng.choice(_SMALL_TALK)

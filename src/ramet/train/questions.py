@@ -334,23 +334,23 @@ _INTENTS: list[tuple[Callable[[Draft], Built], float]] = [
 ]  # fmt: skip
 
 
-def make_question(rng: random.Random, data: Generated, linker: Linker, *, varied: bool = False) -> Question:
+def make_question(rng: random.Random, data: Generated, linker: Linker, *, stage: int = 0) -> Question:
     """One question that the linker's handles can answer. A draft that the table cannot serve is thrown away.
 
-    `varied` adds the phrasings and changes of form of `variations`; it is for training only.
+    `stage` above 0 adds phrasings and changes of form; it is for training only.
     """
     build, weights = zip(*_INTENTS, strict=True)
     while True:
-        d = Draft(rng, data, varied)
+        d = Draft(rng, data, stage)
         try:
             name, words, marked = rng.choices(build, weights)[0](d)
         except (IndexError, TypeError):
             continue
         template = d.template(QUESTIONS[name])
-        if varied:
+        if stage:
             template, words = with_filter_first(rng, template, words)
         text = " ".join(fill(rng, template).format(**words).split())
-        if varied:
+        if stage:
             text = reword(rng, text)
         if rng.random() < 0.06:
             text = _slip(rng, text)
