@@ -67,3 +67,14 @@ def test_callers_on_several_threads_get_the_bits_of_one() -> None:
         for caller in callers:
             caller.join()
     assert results == [[True] * 20] * 4
+
+
+def test_results_are_float32_whatever_torch_makes_by_default() -> None:
+    x, weight = torch.randn(2, 6), torch.randn(5, 6)
+    linear, expected = kernels.PackedLinear(weight), kernels.PackedLinear(weight)(x)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert same_bits(linear(x), expected)
+        assert kernels.swiglu(x).dtype is torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -14,8 +14,8 @@ def swiglu(gate_up: Tensor) -> Tensor:
     count, width = gate_up.shape
     if width % 2:
         raise ValueError(f"gate_up must have an even number of columns, not {width}")
-    out = torch.empty((count, width // 2))
-    _ramet.swiglu(rows("gate_up", gate_up), gate_up.stride(0), count, width // 2, out.data_ptr())
+    out = torch.empty(count, width // 2, dtype=torch.float32)
+    _ramet.swiglu(*rows("gate_up", gate_up), count, width // 2, out.data_ptr())
     return out
 
 
@@ -28,9 +28,9 @@ def sigmoid_gate(x: Tensor, gate: Tensor, *, heads: int) -> Tensor:
     count, width = x.shape
     if heads < 1 or width % heads or gate.shape[1] % heads or gate.shape[1] < width:
         raise ValueError(f"x has {width} columns and gate {gate.shape[1]}: no {heads} heads of [.. | gate] each")
-    out = torch.empty((count, width))
+    out = torch.empty(count, width, dtype=torch.float32)
     _ramet.sigmoid_gate(
-        rows("x", x), x.stride(0), rows("gate", gate, None, count), gate.stride(0),
+        *rows("x", x), *rows("gate", gate, None, count),
         count, heads, width // heads, gate.shape[1] // heads, out.data_ptr(),
     )  # fmt: skip
     return out
@@ -39,9 +39,9 @@ def sigmoid_gate(x: Tensor, gate: Tensor, *, heads: int) -> Tensor:
 def add_gated(base: Tensor, x: Tensor, gate: Tensor) -> Tensor:
     """`base + sigmoid(gate) * x` with one gate per row: base and x `[T, H]`, gate `[T, 1]` -> `[T, H]`."""
     count, width = x.shape
-    out = torch.empty((count, width))
+    out = torch.empty(count, width, dtype=torch.float32)
     _ramet.add_gated(
-        rows("base", base, width, count), base.stride(0), rows("x", x), x.stride(0),
-        rows("gate", gate, 1, count), gate.stride(0), count, width, out.data_ptr(),
+        *rows("base", base, width, count), *rows("x", x),
+        *rows("gate", gate, 1, count), count, width, out.data_ptr(),
     )  # fmt: skip
     return out

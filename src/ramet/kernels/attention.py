@@ -32,11 +32,11 @@ def attention(
     """
     if min(heads, kv_heads, head_dim) < 1 or heads % kv_heads:
         raise ValueError(f"{heads} query heads are no multiple of {kv_heads} key heads")
-    out = torch.empty((spans.rows, heads * head_dim))
+    out = torch.empty(spans.rows, heads * head_dim, dtype=torch.float32)
     _ramet.attention(
-        rows("q", q, heads * head_dim, spans.rows), q.stride(0),
-        rows("k", k, kv_heads * head_dim, spans.rows), k.stride(0),
-        rows("v", v, kv_heads * head_dim, spans.rows), v.stride(0),
+        *rows("q", q, heads * head_dim, spans.rows),
+        *rows("k", k, kv_heads * head_dim, spans.rows),
+        *rows("v", v, kv_heads * head_dim, spans.rows),
         heads, kv_heads, head_dim, scale, spans.native, k_offset, v_offset, out.data_ptr(),
     )  # fmt: skip
     return out

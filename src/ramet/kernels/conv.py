@@ -17,9 +17,9 @@ def causal_conv(x: Tensor, weight: Tensor, spans: Spans, state_offset: int) -> T
     the last K - 1 inputs, `[K - 1, C]` and oldest first, is at `state_offset` of each session's state and is moved on.
     """
     taps, width = weight.shape
-    out = torch.empty((spans.rows, width))
+    out = torch.empty(spans.rows, width, dtype=torch.float32)
     _ramet.causal_conv(
-        rows("x", x, width, spans.rows), x.stride(0), contiguous("weight", weight, (taps, width)), taps, width,
+        *rows("x", x, width, spans.rows), contiguous("weight", weight, (taps, width)), taps, width,
         spans.native, state_offset, out.data_ptr(),
     )  # fmt: skip
     return out

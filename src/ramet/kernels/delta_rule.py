@@ -37,10 +37,10 @@ def delta_rule(
     """
     if min(k_heads, v_heads, k_dim, v_dim) < 1 or v_heads % k_heads:
         raise ValueError(f"{v_heads} value heads are no multiple of {k_heads} key heads")
-    out = torch.empty((spans.rows, v_heads * v_dim))
+    out = torch.empty(spans.rows, v_heads * v_dim, dtype=torch.float32)
     _ramet.delta_rule(
-        rows("qkv", qkv, 2 * k_heads * k_dim + v_heads * v_dim, spans.rows), qkv.stride(0),
-        rows("a", a, v_heads, spans.rows), a.stride(0), rows("b", b, v_heads, spans.rows), b.stride(0),
+        *rows("qkv", qkv, 2 * k_heads * k_dim + v_heads * v_dim, spans.rows),
+        *rows("a", a, v_heads, spans.rows), *rows("b", b, v_heads, spans.rows),
         contiguous("A_log", A_log, (v_heads,)), contiguous("dt_bias", dt_bias, (v_heads,)),
         k_heads, v_heads, k_dim, v_dim, spans.native, state_offset, out.data_ptr(),
     )  # fmt: skip

@@ -34,18 +34,17 @@ class PackedLinear:
     def __call__(self, x: Tensor, *, add: Tensor | None = None) -> Tensor:
         """`[T, in] -> [T, out]`; with `add` `[T, out]`, `add + x @ weight.T` (a residual connection)."""
         count = x.shape[0]
-        x_at = rows("x", x, self.in_features)
-        add_at, add_stride = (0, 0) if add is None else (rows("add", add, self.out_features, count), add.stride(0))
-        out = torch.empty((count, self.out_features))
+        added = (0, 0) if add is None else rows("add", add, self.out_features, count)
+        out = torch.empty(count, self.out_features, dtype=torch.float32)
         _ramet.linear(
-            x_at, x.stride(0), self.packed.data_ptr(), self._half, count, self.in_features, self.out_features,
-            add_at, add_stride, out.data_ptr(),
+            *rows("x", x, self.in_features), self.packed.data_ptr(), self._half, count, self.in_features,
+            self.out_features, *added, out.data_ptr(),
         )  # fmt: skip
         return out
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Rows of the weight, int64 `[T]` -> float32 `[T, in]`: for embeddings tied to the output layer."""
-        out = torch.empty((tokens.numel(), self.in_features))
+        out = torch.empty(tokens.numel(), self.in_features, dtype=torch.float32)
         at = contiguous("tokens", tokens, (tokens.numel(),), torch.int64)
         _ramet.embed_packed(
             self.packed.data_ptr(), self._half, self.out_features, self.in_features, at, tokens.numel(), out.data_ptr()
@@ -58,7 +57,7 @@ def embed(weight: Tensor, tokens: Tensor) -> Tensor:
     if weight.dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"weight must be float32 or bfloat16, not {weight.dtype}")
     vocab, width = weight.shape
-    out = torch.empty((tokens.numel(), width))
+    out = torch.empty(tokens.numel(), width, dtype=torch.float32)
     weight_at = contiguous("weight", weight, (vocab, width), weight.dtype)
     at = contiguous("tokens", tokens, (tokens.numel(),), torch.int64)
     _ramet.embed(weight_at, weight.dtype is torch.bfloat16, vocab, width, at, tokens.numel(), out.data_ptr())

@@ -19,9 +19,8 @@ def route(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     if not 1 <= top_k <= experts:
         raise ValueError(f"top_k must be from 1 to the number of experts, {experts}, not {top_k}")
     chosen = torch.empty((count, top_k), dtype=torch.int32)
-    weights = torch.empty((count, top_k))
-    at = rows("logits", logits)
-    _ramet.route(at, logits.stride(0), count, experts, top_k, chosen.data_ptr(), weights.data_ptr())
+    weights = torch.empty(count, top_k, dtype=torch.float32)
+    _ramet.route(*rows("logits", logits), count, experts, top_k, chosen.data_ptr(), weights.data_ptr())
     return chosen, weights
 
 
@@ -63,9 +62,9 @@ class PackedExperts:
         not exist.
         """
         count, top_k = chosen.shape
-        out = torch.empty((count, self.hidden))
+        out = torch.empty(count, self.hidden, dtype=torch.float32)
         _ramet.experts(
-            rows("x", x, self.hidden, count), x.stride(0), contiguous("chosen", chosen, (count, top_k), torch.int32),
+            *rows("x", x, self.hidden, count), contiguous("chosen", chosen, (count, top_k), torch.int32),
             contiguous("weights", weights, (count, top_k)), self.gate_up.data_ptr(), self.down.data_ptr(), self._half,
             count, top_k, self.experts, self.hidden, self.intermediate, out.data_ptr(),
         )  # fmt: skip

@@ -16,9 +16,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, zero_centred: bool) -> Te
     """
     count, width = x.shape
     groups = _groups(width, weight)
-    out = torch.empty((count, width))
+    out = torch.empty(count, width, dtype=torch.float32)
     _ramet.rms_norm(
-        rows("x", x), x.stride(0), contiguous("weight", weight, (weight.numel(),)), eps, zero_centred,
+        *rows("x", x), contiguous("weight", weight, (weight.numel(),)), eps, zero_centred,
         count, groups, weight.numel(), out.data_ptr(),
     )  # fmt: skip
     return out
@@ -31,9 +31,9 @@ def gated_rms_norm(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     count, width = x.shape
     groups = _groups(width, weight)
-    out = torch.empty((count, width))
+    out = torch.empty(count, width, dtype=torch.float32)
     _ramet.gated_rms_norm(
-        rows("x", x), x.stride(0), rows("z", z, width, count), z.stride(0),
+        *rows("x", x), *rows("z", z, width, count),
         contiguous("weight", weight, (weight.numel(),)), eps, count, groups, weight.numel(), out.data_ptr(),
     )  # fmt: skip
     return out

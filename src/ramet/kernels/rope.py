@@ -12,7 +12,7 @@ from ramet.kernels.arrays import contiguous, rows
 def rope_table(positions: Tensor, inv_freq: Tensor) -> Tensor:
     """Cosines and sines of `positions * inv_freq`: int64 `[T]`, float32 `[R / 2]` -> `[T, R]` (cosines | sines)."""
     count, half = positions.numel(), inv_freq.numel()
-    table = torch.empty((count, 2 * half))
+    table = torch.empty(count, 2 * half, dtype=torch.float32)
     _ramet.rope_table(
         contiguous("positions", positions, (count,), torch.int64), contiguous("inv_freq", inv_freq, (half,)),
         count, half, table.data_ptr(),
@@ -33,9 +33,9 @@ def norm_rope(x: Tensor, weight: Tensor, eps: float, table: Tensor, *, heads: in
         raise ValueError(f"x has {width} columns: no {heads} heads of at least {size} each")
     if rotary > size or rotary % 2:
         raise ValueError(f"the table rotates {rotary} columns; it must be even and at most the head's {size}")
-    out = torch.empty((count, heads * size))
+    out = torch.empty(count, heads * size, dtype=torch.float32)
     _ramet.norm_rope(
-        rows("x", x), x.stride(0), contiguous("weight", weight, (size,)), eps, zero_centred,
+        *rows("x", x), contiguous("weight", weight, (size,)), eps, zero_centred,
         contiguous("table", table, (count, rotary)), rotary, count, heads, size, width // heads, out.data_ptr(),
     )  # fmt: skip
     return out
