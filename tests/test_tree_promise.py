@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ramet.tree import Cursor, NodeInUse, Tree
+from ramet.tree import Cursor, NodeInUse, Tree, writer
 from tests.tree_support import check_books, cold, quick_folder, tiny_model
 
 TOKENS = st.builds(
@@ -206,6 +206,12 @@ class Sessions(RuleBasedStateMachine):
 
 
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+
+
+@pytest.fixture(autouse=True)
+def written_when_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on disk at the moment of a crash is then a matter of the sequence, not of the clock."""
+    monkeypatch.setattr(writer, "WRITE_DELAY", 3600.0)
 
 
 def test_any_sequence_of_operations() -> None:

@@ -56,8 +56,8 @@ class Archive:
         """The segment at whose end a node ends; None for a node that was pruned."""
         self.bytes = 0
         """Of the pages and states on disk."""
-        self.states: set[SavedState] = set()
-        """Saved states on disk."""
+        self.states: dict[SavedState, None] = {}
+        """Saved states on disk, in the order they came."""
         self.pending = Pending()
         self.damaged = 0
         """Stored pages and states found damaged, and dropped."""
@@ -119,7 +119,7 @@ class Archive:
         assert state.part is not None
         self.forget(state.part, self.memory.layout.state_bytes)
         state.part = None
-        self.states.discard(state)
+        self.states.pop(state)
         if state.data is None:
             state.segment.states.pop(state.position, None)
         self.count(state, -1)
@@ -150,8 +150,8 @@ class Archive:
             return True
         clock, layout = self.memory.clock, self.memory.layout
         queue = [
-            (worth(state, layout, clock, on_disk=True), id(state), state)
-            for state in self.states
+            (worth(state, layout, clock, on_disk=True), number, state)
+            for number, state in enumerate(self.states)
             if state is not self._fetching
         ]
         heapq.heapify(queue)

@@ -174,7 +174,7 @@ class Cursor:
             other.resumed = self.resumed
             other.saved = self.saved.copy()
             other.expected = self.expected.copy()
-            tree.memory.cursors.add(other)
+            tree.memory.cursors[other] = None
             return other
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Cursor:
         self._closed = True
         tree = self._tree
         with tree.lock:
-            tree.memory.cursors.discard(self)
+            del tree.memory.cursors[self]
             for buffer in (*self.saved.values(), *([] if self._state is None else [self._state])):
                 tree.memory.leave_state(buffer)
             tree.memory.leave_pages(self.pages)

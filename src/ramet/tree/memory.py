@@ -43,9 +43,9 @@ class Memory:
         self.bytes = 0
         self.clock = 0
         """Counts sessions opened: the time by which the age of a saved state is measured."""
-        self.states: set[SavedState] = set()
-        """Saved states in memory."""
-        self.cursors: set[Cursor] = set()
+        self.states: dict[SavedState, None] = {}
+        """Saved states in memory, in the order they came."""
+        self.cursors: dict[Cursor, None] = {}
         """Live sessions."""
         self.pins: dict[Node, float] = {}
         """Pinned nodes with their deadlines, in seconds of the monotonic clock."""
@@ -117,7 +117,7 @@ class Memory:
         """Hold a saved state in memory; takes over one ownership of `buffer`."""
         assert state.data is None
         state.data = buffer
-        self.states.add(state)
+        self.states[state] = None
         for segment in state.segment.up():
             segment.ram_states += 1
 
@@ -126,7 +126,7 @@ class Memory:
         assert state.data is not None
         self.leave_state(state.data)
         state.data = None
-        self.states.discard(state)
+        self.states.pop(state)
         for segment in state.segment.up():
             segment.ram_states -= 1
         if state.part is None:
@@ -168,22 +168,21 @@ class Memory:
         if self.bytes + wanted <= self.budget:
             return
         pinned = self.pinned_states()
-        queue: list[tuple[float, int, SavedState | Unplaced]] = [
-            (self._worth(state), id(state), state)
-            for state in self.states
-            if state not in pinned and state.data is not None and state.data.owners == 1
+        candidates: list[SavedState | Unplaced] = [
+            state for state in self.states if state not in pinned and state.data is not None and state.data.owners == 1
         ]
         for cursor in self.cursors:
-            unplaced = [Unplaced(cursor, at) for at, buffer in cursor.saved.items() if buffer.owners == 1]
-            queue += [(self._worth(state), id(state), state) for state in unplaced]
+            candidates += [Unplaced(cursor, at) for at, buffer in cursor.saved.items() if buffer.owners == 1]
+        # the number in between decides between equals
+        queue = [(self._worth(state), number, state) for number, state in enumerate(candidates)]
         heapq.heapify(queue)
         # some slack, so that not every page asks again
         target = self.budget - wanted - self.budget // 64
         while queue and self.bytes > target:
-            _, _, state = heapq.heappop(queue)
+            _, number, state = heapq.heappop(queue)
             now = self._worth(state)
             if queue and now > queue[0][0] * 1.001:  # it grew with the eviction of the one before it on its path
-                heapq.heappush(queue, (now, id(state), state))
+                heapq.heappush(queue, (now, number, state))
             elif isinstance(state, Unplaced):
                 self.leave_state(state.cursor.saved.pop(state.position))
                 self.states_evicted += 1

@@ -83,7 +83,7 @@ def _hang_state(archive: Archive, segment: Segment, part: Part) -> bool:
     archive.memory.clock += 1
     state = segment.states[part.position] = SavedState(segment, part.position, archive.memory.clock)
     state.part = part
-    archive.states.add(state)
+    archive.states[state] = None
     archive.count(state, 1)
     return True
 

@@ -221,7 +221,7 @@ class Tree:
         else:
             node = next(part.nodes[-1] for part in segment.up() if part.nodes and part.end <= position)
         cursor = Cursor(self, node, segment, target[:position].copy(), pages, buffer, target)
-        self.memory.cursors.add(cursor)
+        self.memory.cursors[cursor] = None
         return cursor
 
     def _resume(self, segment: Segment, limit: int) -> tuple[int, Segment, list[Page], StateBuffer | None]:

@@ -223,7 +223,7 @@ class Writer:
             archive.bytes += layout.state_bytes
             if state.segment.states.get(state.position) is state:
                 state.writing, state.part = False, part
-                archive.states.add(state)
+                archive.states[state] = None
                 archive.rehang_state(state)
             else:
                 archive.forget(part, layout.state_bytes)
