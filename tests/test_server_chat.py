@@ -245,7 +245,7 @@ def test_structured_output_is_what_the_schema_says(server: Serving) -> None:
             response_format=Animal,
             seed=seed,
             temperature=1.0,
-            max_tokens=200,
+            max_tokens=600,
             extra_body=NO_THINKING,
         )
         assert isinstance(reply.choices[0].message.parsed, Animal)
@@ -255,7 +255,7 @@ def test_structured_output_beside_tools_is_a_call_or_the_schema(server: Serving)
     schema = {**Animal.model_json_schema(), "additionalProperties": False}
     form: Any = {"type": "json_schema", "json_schema": {"name": "animal", "schema": schema}}
     call = server.runtime.tokenizer.token_id("<tool_call>")
-    about: Any = {"tools": TOOLS, "response_format": form, "max_tokens": 300, "temperature": 1.0, "seed": 2}
+    about: Any = {"tools": TOOLS, "response_format": form, "max_tokens": 600, "temperature": 1.0, "seed": 2}
     says = ask(server, **about, logit_bias={str(call): -100}).choices[0].message
     assert not says.tool_calls
     Animal.model_validate_json(says.content)

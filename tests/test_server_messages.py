@@ -105,7 +105,13 @@ def test_a_stop_sequence_is_named(server: Serving) -> None:
 
 
 def test_tools_are_used_and_answered(server: Serving) -> None:
-    used = ask(server, tools=TOOLS, tool_choice={"type": "any"}, max_tokens=400, temperature=1.0)
+    used = ask(
+        server,
+        tools=TOOLS,
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        max_tokens=400,
+        temperature=1.0,
+    )
     assert used.stop_reason == "tool_use"
     blocks = [block for block in used.content if block.type == "tool_use"]
     schemas = {tool["name"]: tool["input_schema"] for tool in TOOLS}
@@ -139,7 +145,7 @@ def test_one_named_tool_streamed(server: Serving) -> None:
 
 def test_structured_output(server: Serving) -> None:
     form: Any = {"format": {"type": "json_schema", "schema": SCHEMA}}
-    message = ask(server, output_config=form, max_tokens=200, temperature=1.0)
+    message = ask(server, output_config=form, max_tokens=600, temperature=1.0)
     jsonschema.validate(json.loads(message.content[0].text), SCHEMA)
 
 

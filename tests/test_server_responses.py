@@ -115,9 +115,10 @@ def test_the_clients_own_accumulation_agrees(server: Serving) -> None:
     with server.openai.responses.stream(
         model=NAME,
         input="Tell me more.",
-        max_output_tokens=200,
+        max_output_tokens=400,
         tools=TOOLS,
         tool_choice="required",
+        parallel_tool_calls=False,
         extra_body=NO_THINKING,
     ) as stream:
         for _ in stream:
@@ -141,7 +142,9 @@ def test_reasoning_is_an_item_of_its_own(server: Serving) -> None:
 
 
 def test_calls_are_answered_with_outputs(server: Serving) -> None:
-    asked = respond(server, "Which size?", tools=TOOLS, tool_choice="required", max_output_tokens=300)
+    asked = respond(
+        server, "Which size?", tools=TOOLS, tool_choice="required", parallel_tool_calls=False, max_output_tokens=400
+    )
     calls = [item for item in asked.output if item.type == "function_call"]
     assert asked.status == "completed"
     outputs = [{"type": "function_call_output", "call_id": call.call_id, "output": "taken"} for call in calls]
@@ -167,7 +170,7 @@ class Verdict(BaseModel):
 
 def test_structured_output(server: Serving) -> None:
     parsed = server.openai.responses.parse(
-        model=NAME, input="Is it?", text_format=Verdict, max_output_tokens=200, extra_body=NO_THINKING
+        model=NAME, input="Is it?", text_format=Verdict, max_output_tokens=600, extra_body=NO_THINKING
     )
     assert isinstance(parsed.output_parsed, Verdict)
 
