@@ -51,6 +51,13 @@ SCHEMAS = [
 compiler = GrammarCompiler(tokenizer())
 
 
+def nested(depth):
+    schema = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 def write(grammar, seed, limit=3000):
     """The text of a writer who picks allowed tokens at random, and closes whatever may be closed now and then."""
     dice = random.Random(seed)
@@ -163,6 +170,17 @@ def test_parameters_come_in_any_order():
     }
 
 
+@pytest.mark.parametrize("word", ["\x7f", "\u2028", "\U0001f600", 'a"\\/\b\n', "é"])
+def test_words_of_any_characters(word):
+    unit = {"type": "string", "enum": ["plain", word]}
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"unit": unit}, "required": ["unit"]}}
+    matcher = compiler.compile(tool_calls([tool], choice="required"))
+    reply = f"<tool_call>\n<function=f>\n<parameter=unit>\n{word}\n</parameter>\n</function>\n</tool_call>"
+    for token in tokenizer().encode(reply):
+        assert matcher.allowed()[token]
+        matcher.feed(token)
+
+
 def test_more_parameters_than_bits():
     many = {
         "name": "many",
@@ -209,6 +227,15 @@ def test_what_the_parser_makes_of_it():
             "tool 'f': its schema, parameter 'x': Invalid type: intger",
         ),
         (lambda: tool_calls([{"name": "f", "parameters": {"properties": {}, "required": ["x"]}}]), "requires 'x'"),
+        (lambda: tool_calls([{"name": "f", "parameters": {"properties": ["x"]}}]), "properties must be an object"),
+        (lambda: tool_calls([{"name": "f", "parameters": {"required": True}}]), "required must be a list of names"),
+        (lambda: tool_calls([{"type": "function", "function": None}]), "function must be an object, not NoneType"),
+        (
+            lambda: tool_calls([{"name": "f", "parameters": {"properties": {"x": {"type": "string", "enum": [1]}}}}]),
+            r"parameter 'x': a string's enum must be a list of strings, not \[1\]",
+        ),
+        (lambda: tool_calls([{"name": "f", "parameters": {"properties": {"x": {"enum": 5}}}}]), "parameter 'x'"),
+        (lambda: Grammar.json_schema(nested(5000)), "nested too deeply"),
         (lambda: compiler.compile(Grammar.lark('start: <no_such_token> "a"')), "unknown special token"),
     ],
 )

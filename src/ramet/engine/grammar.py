@@ -126,7 +126,10 @@ def inline_schema(schema: Mapping[str, Any] | bool, what: str = "JSON schema") -
         schema = {} if schema else {"not": {}}
     if not isinstance(schema, Mapping):
         raise GrammarError(f"{what} must be an object, not {type(schema).__name__}")
-    problem = _schema_problem(schema)
+    try:
+        problem = _schema_problem(schema)
+    except RecursionError:
+        raise GrammarError(f"{what} is nested too deeply") from None
     if problem:
         path, problem = _blame(schema, schema, problem)
         raise GrammarError(f"{what}{f' at {path}' if path else ''}: {problem}")

@@ -36,8 +36,8 @@ class Runtime:
     ) -> Runtime:
         """Load the checkpoint folder `path` and start its engine.
 
-        `tree_dir` is where sessions survive a restart (None: they live in memory only); `ram_bytes` and `disk_bytes` are
-        the tree's budgets. Raises RametError if the checkpoint or the tree's directory is not usable.
+        `tree_dir` is where sessions survive a restart (None: they live in memory only); `ram_bytes` and `disk_bytes`
+        are the tree's budgets. Raises RametError if the checkpoint or the tree's directory is not usable.
         """
         path = Path(path)
         model = models.load(path)

@@ -61,6 +61,8 @@ def tool_calls(
 
 def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     function = tool.get("function", tool)
+    if not isinstance(function, Mapping):
+        raise GrammarError(f"a tool's function must be an object, not {type(function).__name__}")
     name = function.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[^\s<>=]+", name):
         raise GrammarError(f"a tool's name must be a word without <, > and =, not {name!r}")
@@ -72,10 +74,14 @@ def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _call(rule: str, name: str, schema: Mapping[str, Any]) -> str:
     """The rules of one function's call: `rule` and what it needs."""
-    properties = schema.get("properties") or {}
-    required = schema.get("required") or []
-    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     what = f"tool {name!r}: its schema"
+    properties = schema.get("properties") or {}
+    if not isinstance(properties, Mapping):
+        raise GrammarError(f"{what}: properties must be an object, not {type(properties).__name__}")
+    required = schema.get("required") or []
+    if not isinstance(required, list | tuple):
+        raise GrammarError(f"{what}: required must be a list of names, not {required!r}")
+    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     unknown = [key for key in required if key not in properties]
     if unknown:
         raise GrammarError(f"{what} requires {unknown[0]!r}, which is not among its properties")
@@ -111,6 +117,8 @@ def _value(rule: str, opening: str, schema: Any, definitions: Mapping[str, Any],
     if isinstance(schema, Mapping) and _is_text(schema):
         words = [schema["const"]] if "const" in schema else schema.get("enum")
         if words:
+            if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+                raise GrammarError(f"{what}: a string's enum must be a list of strings, not {words!r}")
             return f"{rule}: {opening} ({' | '.join(_quoted(word) for word in words)}) {closing}\n"
         # As little as possible: the first closing marker ends the value.
         return f"{rule}: {opening} {rule}_text\n{rule}_text[suffix={closing}]: {FREE_TEXT}\n"
@@ -123,8 +131,8 @@ def _is_text(schema: Mapping[str, Any]) -> bool:
     if schema.get("type") == "string":
         return True
     words = [schema["const"]] if "const" in schema else schema.get("enum")
-    return "type" not in schema and bool(words) and all(isinstance(word, str) for word in words or ())
+    return "type" not in schema and isinstance(words, list) and bool(words) and all(isinstance(w, str) for w in words)
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text)  # all in ASCII: the dialect knows every escape, but not every character as it is
