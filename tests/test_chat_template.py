@@ -135,6 +135,13 @@ def test_what_the_template_says_against_a_conversation_reaches_the_user(
         chat.render(messages)
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("message", "said"),
     [
@@ -151,6 +158,7 @@ def test_what_the_template_says_against_a_conversation_reaches_the_user(
         ),
         ({"role": "assistant", "tool_calls": [tool_call("f", "[1]")]}, r"arguments must be a JSON object"),
         ({"role": "assistant", "tool_calls": [tool_call("f", "[" * 100_000)]}, r"nested too deeply|not valid JSON"),
+        ({"role": "assistant", "tool_calls": [tool_call("f", json.dumps({"a": nested(700)}))]}, "nested too deeply"),
     ],
 )
 def test_a_message_in_the_wrong_form_is_named(chat: Chat, message: Any, said: str) -> None:

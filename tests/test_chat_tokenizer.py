@@ -118,6 +118,9 @@ def break_folder(folder: Path, name: str, text: str | None) -> Path:
         ("tokenizer_config.json", '{"eos_token": "<end>"}', "'<end>' is not in tokenizer.json"),
         ("generation_config.json", '{"eos_token_id": [999999]}', "999999 is not a token"),
         ("generation_config.json", '{"eos_token_id": "x"}', "'x' is not a token"),
+        ("generation_config.json", '{"eos_token_id": -1}', "-1 is not a token"),
+        ("generation_config.json", '{"eos_token_id": true}', "True is not a token"),
+        ("tokenizer_config.json", '{"a": ' + "[" * 9999 + "]" * 9999 + "}", "nested too deeply"),
     ],
 )
 def test_wrong_files_are_named_with_what_is_wrong(tmp_path: Path, name: str, text: str | None, said: str) -> None:

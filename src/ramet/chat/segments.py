@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from ramet.chat.messages import MessageError
 from ramet.chat.tokenizer import Tokenizer
 
 _HEADER = re.compile(r"\s*<\|im_start\|>(\w+)")
@@ -35,16 +36,22 @@ class Segments:
         self._lock = threading.Lock()
 
     def protect(self, value: Any) -> Any:
-        """A copy of `value` (JSON) in which nothing reads as a control token."""
+        """A copy of `value` (JSON) in which nothing reads as a control token. Raises MessageError if it is too deep."""
+        try:
+            return self._protected(value)
+        except RecursionError:
+            raise MessageError("the messages or tools are nested too deeply") from None
+
+    def _protected(self, value: Any) -> Any:
         if isinstance(value, str):
             for special in self._specials:
                 if special in value:
                     value = value.replace(special, special[0] + MARK + special[1:])
             return value
         if isinstance(value, Mapping):
-            return {self.protect(key): self.protect(item) for key, item in value.items()}
+            return {self._protected(key): self._protected(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.protect(item) for item in value]
+            return [self._protected(item) for item in value]
         return value
 
     def unprotect(self, text: str) -> str:

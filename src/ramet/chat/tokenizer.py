@@ -31,6 +31,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
             f"{path}: not valid JSON ({error.msg} at line {error.lineno}, column {error.colno}). "
             "Is the download complete?"
         ) from error
+    except RecursionError as error:
+        raise TokenizerError(f"{path}: not valid JSON (nested too deeply)") from error
     if not isinstance(value, dict):
         raise TokenizerError(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
@@ -199,7 +201,8 @@ def _end_ids(folder: Path, backend: tokenizers.Tokenizer, named: dict[str, str])
         for token_id in value if isinstance(value, list) else [value]:
             if token_id is None:
                 continue
-            if not isinstance(token_id, int) or backend.id_to_token(token_id) is None:
+            known = isinstance(token_id, int) and not isinstance(token_id, bool) and 0 <= token_id < 1 << 32
+            if not known or backend.id_to_token(token_id) is None:
                 raise TokenizerError(f"{file}: its eos_token_id {token_id!r} is not a token of tokenizer.json")
             if token_id not in ends:
                 ends.append(token_id)
