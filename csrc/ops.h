@@ -1,8 +1,8 @@
 // What every op is given, and the table of ops that each instruction set fills.
 //
-// Addresses and sizes only: shapes, dtypes and bounds were checked before. Rows of an input are `*_stride` elements apart,
-// results are contiguous. Every row of a result depends on that row's inputs (and its session's states) alone, by an order
-// of operations that does not depend on the number of rows, on the other rows, or on the threads.
+// Addresses and sizes only: shapes, dtypes and bounds were checked before. Rows of an input are `*_stride` elements
+// apart, results are contiguous. Every row of a result depends on that row's inputs (and its session's states) alone,
+// by an order of operations that does not depend on the number of rows, on the other rows, or on the threads.
 #pragma once
 
 #include <cstddef>
@@ -80,7 +80,8 @@ struct AddGated {
   float* out;
 };
 
-// Sessions of a step. Rows [offsets[s], offsets[s + 1]) belong to session s and start at absolute position positions[s].
+// Sessions of a step. Rows [offsets[s], offsets[s + 1]) belong to session s and start at absolute position
+// positions[s].
 struct SpanView {
   Index count;
   const Index* offsets;

@@ -13,9 +13,10 @@
 namespace ramet {
 namespace {
 
-// Below this cost (some tens of microseconds of work) waking a thread costs more than it saves.
-constexpr double kWorthWaking = 200e3;
-// How long an idle thread looks for the next op before it sleeps: an op of a model follows the last within microseconds.
+// Below this cost (some tens of microseconds, if all is in the cache) waking a thread costs more than it saves.
+constexpr double kWorthWaking = 500e3;
+// How long an idle thread looks for the next op before it sleeps: an op of a model follows the last within
+// microseconds.
 constexpr std::chrono::microseconds kLookout(30);
 
 struct Job {

@@ -10,8 +10,9 @@ int thread_count();
 void set_thread_count(int count);
 
 // Calls piece(context, i) for every i in [0, pieces), on several threads if `cost` (about 1 per fused multiply-add on
-// one float32, or 4 bytes read from memory) says that it is worth waking them. Returns when all are done. The pieces must
-// be independent. From within a piece, or while another caller's work is running, everything runs on the calling thread.
+// one float32, or 4 bytes read from memory) says that it is worth waking them. Returns when all are done. The pieces
+// must be independent. From within a piece, or while another caller's work is running, everything runs on the calling
+// thread.
 void run_pieces(std::ptrdiff_t pieces, double cost, void (*piece)(void*, std::ptrdiff_t), void* context);
 
 template <class Body>

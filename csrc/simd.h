@@ -1,8 +1,9 @@
 // Vectors of float32, one implementation per instruction set, chosen by the macros the translation unit is built with.
 //
 // Everything lives in namespace ramet::RAMET_ISA, because the same sources are compiled once per instruction set and
-// linked together. Within an instruction set every product that is summed is a fused multiply-add (the portable one, which
-// has none, multiplies and adds), so that a value has the same bits whatever the shape of the block that computed it.
+// linked together. Within an instruction set every product that is summed is a fused multiply-add (the portable one,
+// which has none, multiplies and adds), so that a value has the same bits whatever the shape of the block that computed
+// it.
 #pragma once
 
 #include <cstddef>
@@ -201,7 +202,8 @@ RAMET_INLINE Vec exp(Vec x) {
 RAMET_INLINE Vec sigmoid(Vec x) { return all(1.0f) / (all(1.0f) + exp(zero() - x)); }
 RAMET_INLINE Vec silu(Vec x) { return x / (all(1.0f) + exp(zero() - x)); }
 
-// Calls body(column, lanes) over `columns` columns, a vector at a time; `lanes` is less than a whole vector at the end only.
+// Calls body(column, lanes) over `columns` columns, a vector at a time; `lanes` is less than a whole vector at the end
+// only.
 template <class Body>
 RAMET_INLINE void over_columns(std::ptrdiff_t columns, Body body) {
   std::ptrdiff_t c = 0;

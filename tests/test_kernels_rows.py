@@ -184,8 +184,8 @@ def test_of_equal_logits_the_lowest_index_is_chosen(isa: str) -> None:
 @each_isa
 def test_threads_do_not_change_a_bit(isa: str) -> None:
     random = generator(9)
-    x, z = torch.randn(200, 1500, generator=random), torch.randn(200, 1500, generator=random)
-    weight, logits = torch.randn(50, generator=random), torch.randn(200, 1500, generator=random)
+    x, z = torch.randn(400, 1500, generator=random), torch.randn(400, 1500, generator=random)
+    weight, logits = torch.randn(50, generator=random), torch.randn(400, 1500, generator=random)
     gate_up, down = torch.randn(6, 80, 1500, generator=random), torch.randn(6, 1500, 40, generator=random)
     results = []
     for threads in (1, 2, 5):

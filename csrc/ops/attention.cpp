@@ -1,5 +1,5 @@
-// Causal attention: pages in order of position, a running softmax per row. A row's arithmetic is the same whichever rows
-// share its block: scores are summed over the head's columns in order, values over the page's keys in order.
+// Causal attention: pages in order of position, a running softmax per row. A row's arithmetic is the same whichever
+// rows share its block: scores are summed over the head's columns in order, values over the page's keys in order.
 #include <type_traits>
 
 #include "../ops.h"
@@ -117,8 +117,8 @@ void weigh(float* scores, Index count, float scale, float& running_top, float& r
   running_total = running_total * fade + sum(total);
 }
 
-// Rows that see the first `count` keys of a page. A strip of the page's keys, then of its values, `V` vectors wide, stays
-// in the L1 cache while all rows pass.
+// Rows that see the first `count` keys of a page. A strip of the page's keys, then of its values, `V` vectors wide,
+// stays in the L1 cache while all rows pass.
 template <int V>
 void page_in_strips(const Rows& rows, Index row_count, Index size, const float* keys, const float* values, Index count,
                     float scale) {

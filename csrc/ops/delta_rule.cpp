@@ -1,5 +1,5 @@
-// The gated delta rule, token by token, a strip of the state's value columns at a time: the lanes are value columns, which
-// do not depend on each other, so a strip runs through all tokens of the span while it is in the L1 cache.
+// The gated delta rule, token by token, a strip of the state's value columns at a time: the lanes are value columns,
+// which do not depend on each other, so a strip runs through all tokens of the span while it is in the L1 cache.
 #include <cmath>
 
 #include "../ops.h"

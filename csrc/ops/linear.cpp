@@ -1,5 +1,5 @@
-// y = x @ w.T: an outer-product kernel. Every output is summed over the inputs in order, one fused multiply-add each, in
-// its own lane, so no blocking below can change a bit.
+// y = x @ w.T: an outer-product kernel. Every output is summed over the inputs in order, one fused multiply-add each,
+// in its own lane, so no blocking below can change a bit.
 #include "linear.h"
 
 #include "../parallel.h"
