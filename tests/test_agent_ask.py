@@ -130,7 +130,7 @@ def test_branches_that_disagree_make_it_unsure(checkpoint: Path, table: Table) -
     replies = {call(f"SELECT c1 FROM t LIMIT 1 OFFSET {n}"): 0.25 for n in range(4)}
     got = answer(checkpoint, table, always(replies))
     assert got.best is not None
-    assert got.best.share < 0.6
+    assert got.best.share < 0.9
     assert not got.sure
     assert got.others
     assert got.best.share + sum(other.share for other in got.others) == pytest.approx(1.0)

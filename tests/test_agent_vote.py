@@ -30,6 +30,13 @@ def test_most_branches_win_and_those_without_an_answer_count_for_nobody() -> Non
     assert (second.branches, second.share) == ((0,), 0.25)
 
 
+def test_an_answer_that_found_something_comes_before_those_that_did_not() -> None:
+    ballots = [Ballot(0, "none", -0.1, telling=False), Ballot(1, "none", -0.1, telling=False), Ballot(2, "x", -5.0)]
+    first, second = count(ballots)
+    assert (first.branches, first.share) == ((2,), 1 / 3)
+    assert second.branches == (0, 1)
+
+
 def test_a_tie_goes_to_the_likeliest_branch() -> None:
     assert [c.branches for c in count([Ballot("a", 1, -3.0), Ballot("b", 2, -2.0)])] == [("b",), ("a",)]
 

@@ -25,8 +25,11 @@ from ramet.agent.table_prompt import (
 )
 from ramet.agent.vote import Ballot, count, rows_key
 
-SURE_SHARE = 0.6
-"""The share of branches that must agree for an answer to be given without a warning."""
+SURE_SHARE = 0.9
+"""The share of branches that must agree for an answer to be given without a warning: up to nine, all of them.
+
+On generated questions that were held out, answers of all five branches are right about twice as often as those of four.
+"""
 
 _LISTED_ROWS = 20
 _SEED = 11
@@ -79,6 +82,15 @@ class Branch:
         return (self.last.said or None) if self.last.error is None else None
 
     @property
+    def telling(self) -> bool:
+        """Whether the answer rests on cells, and not on a query that fits nothing: no rows, or a count of 0."""
+        last = self.last
+        if last.sql is None or last.result is None or not last.found:
+            return False
+        nothing = all(cell in (None, 0) for row in last.result.rows for cell in row)
+        return not nothing or is_yes_no(last.sql)
+
+    @property
     def key(self) -> Hashable | None:
         """What this branch votes for."""
         queried = self.queried
@@ -97,14 +109,6 @@ class Choice:
     share: float
     """Of the branches, 0 to 1."""
     branch: Branch
-
-    @property
-    def telling(self) -> bool:
-        """Whether the answer rests on cells, and not on a query that fits nothing: no rows, or a count of 0."""
-        if self.sql is None or self.result is None or not self.branch.last.found:
-            return False
-        nothing = all(cell in (None, 0) for row in self.result.rows for cell in row)
-        return not nothing or is_yes_no(self.sql)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Answer:
     def sure(self) -> bool:
         """Whether enough branches agree, on a query that found something to count, list or compare."""
         best = self.best
-        return best is not None and best.share >= SURE_SHARE and best.telling
+        return best is not None and best.share >= SURE_SHARE and best.branch.telling
 
 
 class TableAgent:
@@ -169,7 +173,7 @@ class TableAgent:
             open_ = going_on
             if not open_:
                 break
-        ballots = [Ballot(branch, branch.key, branch.logprob) for branch in branches]
+        ballots = [Ballot(branch, branch.key, branch.logprob, branch.telling) for branch in branches]
         choices = [_choice(candidate.branches[0], candidate.share) for candidate in count(ballots)]
         best = choices[0] if choices else None
         return Answer(question, best, tuple(choices[1:]), tuple(branches), computed, prompts - computed)

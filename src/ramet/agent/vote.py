@@ -1,4 +1,4 @@
-"""Which answer wins: branches whose answers mean the same are one candidate, and the candidate with the most wins."""
+"""Which answer wins: branches whose answers mean the same are one candidate; the one with the most branches wins."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Ballot(Generic[T]):
     key: Hashable | None
     logprob: float
     """Of everything that the branch wrote; the likelier branch speaks for its candidate, and breaks ties."""
+    telling: bool = True
+    """Whether the answer rests on something that was found. One that does comes before any that does not."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Candidate(Generic[T]):
 
 
 def count(ballots: Sequence[Ballot[T]]) -> list[Candidate[T]]:
-    """The candidates, the winner first: by number of branches, then by the likeliest branch."""
+    """The candidates, the winner first: telling ones, then by number of branches, then by the likeliest branch."""
     groups: dict[Hashable, list[Ballot[T]]] = {}
     for ballot in ballots:
         if ballot.key is not None:
             groups.setdefault(ballot.key, []).append(ballot)
     for group in groups.values():
         group.sort(key=lambda ballot: -ballot.logprob)
-    ranked = sorted(groups.values(), key=lambda group: (-len(group), -group[0].logprob))
+    ranked = sorted(groups.values(), key=lambda group: (not group[0].telling, -len(group), -group[0].logprob))
     return [Candidate(tuple(b.branch for b in group), len(group) / len(ballots)) for group in ranked]
 
 

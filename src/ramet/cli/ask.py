@@ -216,6 +216,6 @@ def _doubt(answer: Answer) -> str:
     assert best is not None
     if best.sql is None:
         return "Not sure: this was answered without a query."
-    if not best.telling:
+    if not best.branch.telling:
         return "Not sure: nothing in the table fits the question as it was understood."
     return f"Not sure: only {_votes(best, answer)} branches say so." + (" Others say:" if answer.others else "")
