@@ -233,6 +233,27 @@ def test_cancelling_frees_at_once():
     handle.cancel()  # harmless
 
 
+def test_a_cancelled_request_is_billed_for_what_was_run():
+    prefix = text_tokens(9, 2000)
+    with running(step_tokens=64) as bench:
+        bench.ask(prefix[:1000], max_tokens=0)
+        before = bench.model.tokens
+        with bench.paused():
+            leader = bench.engine.submit(request(prefix + [1] * 9))
+            follower = bench.engine.submit(request(prefix + [2] * 9))
+
+        def cancel_both(spans):
+            if bench.model.tokens - before > 300:
+                follower.cancel()  # before it can look for another way
+                leader.cancel()
+
+        bench.model.before = cancel_both
+        usage, waiting = leader.result()[0].finish.usage, follower.result()[0].finish.usage
+    assert (usage.prompt_tokens, usage.reused) == (2009, 1000)
+    assert usage.computed == bench.model.tokens - before
+    assert (waiting.computed, waiting.reused) == (0, 0)
+
+
 def test_all_forks_of_a_cancelled_request_end():
     with running() as bench:
         handle = bench.engine.submit(request(text_tokens(9, 40), n=3, max_tokens=5000))

@@ -348,7 +348,7 @@ class Batch:
             self.stats.finished[reason] += 1
             event = FinishEvent(
                 reason=reason,
-                usage=branch.job.usage(branch.drawn),
+                usage=branch.job.usage(branch.computed, branch.drawn),
                 text_delta=text,
                 choice=choice,
                 node=None if node is None else node.id,
@@ -363,7 +363,7 @@ class Batch:
     def _end_waiting(self, job: Job) -> None:
         for choice in range(job.settings.n):
             self.stats.finished["cancelled"] += 1
-            self._emit(job, FinishEvent("cancelled", job.usage(0), choice=choice))
+            self._emit(job, FinishEvent("cancelled", job.usage(0, 0), choice=choice))
 
     def _guarded(self, branch: Branch, action: Callable[..., None], *arguments: object) -> None:
         """Do something for a branch; what goes wrong is that request's alone."""

@@ -54,15 +54,15 @@ class Job:
         """Where the caller expects later requests to leave, as far as states are saved there."""
         return [min(position, len(self.prompt) - 1) for position in self.request.save_at]
 
-    def usage(self, completion_tokens: int) -> Usage:
-        """The bill so far, for a reply of `completion_tokens`."""
+    def usage(self, computed: int, completion_tokens: int) -> Usage:
+        """The bill so far, for a reply of `completion_tokens` for which `computed` tokens of the prompt were run."""
         now = time.perf_counter()
         admitted = self.admitted or now
         answered = self.answered or now
         return Usage(
             prompt_tokens=len(self.prompt),
             completion_tokens=completion_tokens,
-            computed=len(self.prompt) - self.start if self.admitted else 0,
+            computed=computed,
             reused=self.start,
             queue_seconds=admitted - self.submitted,
             prompt_seconds=answered - admitted,
@@ -126,6 +126,12 @@ class Branch:
         if self.cursor is not None:
             return self.cursor.position
         return self.following.meet if self.following else 0
+
+    @property
+    def computed(self) -> int:
+        """How many tokens of the prompt were run for it so far."""
+        reached = min(self.cursor.position, len(self.job.prompt)) if self.cursor is not None else 0
+        return max(0, reached - self.job.start)
 
     def close(self) -> None:
         """Let go of everything in the tree."""

@@ -138,7 +138,7 @@ class Usage:
     computed: int
     """Prompt tokens that were run for this request."""
     reused: int
-    """Prompt tokens that were not run: prompt_tokens - computed."""
+    """Prompt tokens that did not have to be run: the rest, unless the request ended before its prompt was through."""
     queue_seconds: float = 0.0
     prompt_seconds: float = 0.0
     """From admission to the first sampled token."""
