@@ -256,6 +256,10 @@ def test_an_index_that_promises_too_much_is_refused(dense: Path, tmp_path: Path)
         ({"layer_types": ["full_attention"] * 4}, r"layers\.0\.self_attn\.\S+ is missing"),
         ({"layer_types": ["full_attention"]}, "layer_types has 1 entries, num_hidden_layers is 4"),
         ({"layer_types": ["sliding"] * 4}, "layer_types has .'sliding'.; known are"),
+        ({"layer_types": [{}] * 4}, "layer_types has .'{}'.; known are"),
+        ({"hidden_size": 1 << 40}, "hidden_size is 1099511627776; no model is that large"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number, not nan"),
+        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": float("inf")}}, "partial_rotary_factor must"),
         ({"num_key_value_heads": 3}, "num_attention_heads 2 is no multiple of 3"),
         ({"hidden_size": None}, "config.json: text_config: hidden_size is missing"),
         ({"hidden_size": "32"}, "hidden_size must be a positive integer, not '32'"),
@@ -288,6 +292,10 @@ def test_other_models_are_refused_with_what_is_supported(dense: Path, tmp_path: 
     assert "model_type 'llama' is not supported; supported are qwen3_5, qwen3_5_moe" in refused(tmp_path)
     config.write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
     assert "['LlamaForCausalLM'] and no model_type is not supported" in refused(tmp_path)
+    config.write_text(json.dumps({"model_type": ["qwen3_5"]}))
+    assert "model_type ['qwen3_5'] is not supported" in refused(tmp_path)
+    config.write_text(json.dumps({"architectures": [{}]}))
+    assert "architectures [{}] and no model_type is not supported" in refused(tmp_path)
     config.write_text("{")
     assert f"{config}: not valid JSON" in refused(tmp_path)
     config.write_text("[]")

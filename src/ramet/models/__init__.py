@@ -50,8 +50,8 @@ def _family(folder: Path) -> tuple[Any, dict[str, Any]]:
     config = read_json(folder / "config.json")
     kind, architectures = config.get("model_type"), config.get("architectures")
     if kind is None and isinstance(architectures, list):
-        kind = next((_ARCHITECTURES[name] for name in architectures if name in _ARCHITECTURES), None)
-    if kind not in _FAMILIES:
+        kind = next((_ARCHITECTURES[name] for name in map(str, architectures) if name in _ARCHITECTURES), None)
+    if not isinstance(kind, str) or kind not in _FAMILIES:
         found = f"model_type {kind!r}" if kind is not None else f"architectures {architectures!r} and no model_type"
         raise CheckpointError(
             f"{folder / 'config.json'}: {found} is not supported; supported are "

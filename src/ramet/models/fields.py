@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ class Fields:
             raise CheckpointError(f"{self.source}: {name} is missing")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise CheckpointError(f"{self.source}: {name} must be a positive integer, not {value!r}")
+        if value >= 1 << 31:
+            raise CheckpointError(f"{self.source}: {name} is {value}; no model is that large")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -33,7 +36,7 @@ class Fields:
         value = self.values.get(name, default)
         if value is None:
             raise CheckpointError(f"{self.source}: {name} is missing")
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise CheckpointError(f"{self.source}: {name} must be a positive number, not {value!r}")
         return float(value)
 

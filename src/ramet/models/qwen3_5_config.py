@@ -104,7 +104,7 @@ class Qwen3_5Config:
         layers = text.integer("num_hidden_layers")
         listed = text.get("layer_types")
         kinds = (
-            tuple(listed) if isinstance(listed, list) else _every(text.integer("full_attention_interval", 4), layers)
+            tuple(map(str, listed)) if isinstance(listed, list) else _every(text.integer("full_attention_interval", 4), layers)
         )
         tied = outer.get("tie_word_embeddings")
         moe = None
