@@ -108,7 +108,7 @@ def test_states_that_are_gone():
             bench.engine.call(lambda state=state: bench.tree.memory.evict(state)).result()
         usage = bench.ask(prompt).finish.usage
         assert usage.computed == 3000
-        assert usage.divergence is None or (usage.divergence.cause, usage.divergence.lost) == ("evicted", 2999)
+        assert (usage.divergence.cause, usage.divergence.position, usage.divergence.lost) == ("evicted", 0, 2999)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ramet.engine import RequestError, Sampling, checkpoint_defaults
 from ramet.engine.sampling import NEUTRAL, Sampler, candidates, check_sampling, largest, log_probabilities
+from ramet.models import CheckpointError
 
 
 def defined(scores, sampling):
@@ -238,5 +239,5 @@ def test_defaults_of_a_checkpoint(tmp_path):
     with pytest.raises(RequestError, match=r"generation_config\.json: top_p"):
         checkpoint_defaults(tmp_path)
     file.write_text("{")
-    with pytest.raises(RequestError, match="not valid JSON"):
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: not valid JSON"):
         checkpoint_defaults(tmp_path)

@@ -216,9 +216,10 @@ def test_a_long_prompt_starves_neither_replies_nor_short_prompts():
 
 def test_cancelling_frees_at_once():
     with running(step_tokens=64) as bench:
-        handle = bench.engine.submit(request(text_tokens(9, 4000)))
-        queued = bench.engine.submit(request(text_tokens(10, 10)))
-        queued.cancel()
+        with bench.paused():
+            handle = bench.engine.submit(request(text_tokens(9, 4000)))
+            queued = bench.engine.submit(request(text_tokens(10, 10)))
+            queued.cancel()
         time.sleep(0.02)  # some steps into the prompt, on most machines; it must be right at any moment
         handle.cancel()
         [reply] = handle.result()
@@ -226,7 +227,7 @@ def test_cancelling_frees_at_once():
         assert bench.ask([1, 2, 3]).finish.reason == "length"
         assert len(bench.model.steps) - steps == 13
         assert bench.tree.stats().sessions == 0
-        assert queued.result()[0].finish.reason in ("cancelled", "length")
+        assert queued.result()[0].finish.reason == "cancelled"
     assert reply.finish.reason == "cancelled"
     assert reply.finish.node is None
     assert handle.finished

@@ -6,17 +6,16 @@ mask, temperature, top-k, top-p, min-p, and a draw from what is left. Of equal l
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramet.engine.request import RequestError, Sampling
+from ramet.models.checkpoint import read_json
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 Floats = NDArray[np.float64]
@@ -35,17 +34,13 @@ _NUCLEUS_GUESSES = (256, 8192)
 def checkpoint_defaults(path: str | Path) -> Sampling:
     """The sampling that a checkpoint's generation_config.json asks for; neutral where it says nothing.
 
-    `do_sample: false` means temperature 0. Raises RequestError if the file is not a JSON object or has wrong values.
+    `do_sample: false` means temperature 0. Raises CheckpointError if the file is not a JSON object, RequestError for
+    values that are out of range.
     """
     file = Path(path) / "generation_config.json"
     if not file.exists():
         return NEUTRAL
-    try:
-        config: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RequestError(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise RequestError(f"{file}: expected a JSON object, found {type(config).__name__}")
+    config = read_json(file)
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty")
     given = {name: config[name] for name in names if config.get(name) is not None}
     if config.get("do_sample") is False:

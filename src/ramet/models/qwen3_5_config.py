@@ -103,9 +103,10 @@ class Qwen3_5Config:
             raise text.unsupported("rope_scaling", "only unscaled rotary embeddings are supported")
         layers = text.integer("num_hidden_layers")
         listed = text.get("layer_types")
-        kinds = (
-            tuple(map(str, listed)) if isinstance(listed, list) else _every(text.integer("full_attention_interval", 4), layers)
-        )
+        if isinstance(listed, list):
+            kinds = tuple(map(str, listed))
+        else:
+            kinds = _every(text.integer("full_attention_interval", 4), layers)
         tied = outer.get("tie_word_embeddings")
         moe = None
         if text.get("num_experts"):
