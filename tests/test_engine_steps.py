@@ -1,5 +1,6 @@
 """The engine over a real tiny model: what is run, for whom, and that company never shows in the tokens."""
 
+import threading
 import time
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from ramet.engine import FinishEvent, RequestError, TokenEvent
+from ramet.tree import DiskError
 from tests.engine_support import model, request, running, text_tokens, tokenizer
 
 SAMPLED = {"temperature": 1.0, "top_k": 40, "top_p": 0.95}
@@ -325,6 +327,26 @@ def test_what_can_never_run_is_refused_at_once(fields, said):
 def test_storing_needs_a_place_to_store():
     with running() as bench, pytest.raises(RequestError, match="in memory only"):
         bench.engine.submit(request([1, 2], store=True))
+
+
+def test_nobody_waits_for_the_disk_but_who_asked_to(tmp_path):
+    go_on = threading.Event()
+    with running(directory=tmp_path) as bench:
+        store = bench.tree.store
+        bench.tree.store = lambda node: go_on.wait(60) and store(node)
+        stored = bench.engine.submit(request(text_tokens(61, 20), store=True, n=2))
+        assert bench.ask(text_tokens(62, 20), max_tokens=30).finish.reason == "length"
+        assert not stored.finished
+        go_on.set()
+        for reply in stored.result():
+            assert (reply.finish.reason, len(reply.tokens)) == ("length", 12)
+
+        def full(node):
+            raise DiskError("the disk is full")
+
+        bench.tree.store = full
+        reply = bench.ask(text_tokens(61, 20), store=True)
+        assert (reply.finish.reason, reply.finish.error) == ("error", "the disk is full")
 
 
 def test_a_stored_reply_outlives_its_process(tmp_path):

@@ -18,6 +18,7 @@ from ramet.engine.request import Event, FinishEvent, FinishReason, Message
 from ramet.engine.schedule import Pace, saves_in_reply, share_prefill
 from ramet.engine.sharing import common, find_leader
 from ramet.engine.stats import EngineStats
+from ramet.engine.storing import Storing
 from ramet.errors import RametError
 from ramet.models.base import Model
 from ramet.models.states import PAGE_TOKENS
@@ -42,6 +43,7 @@ class Batch:
         self._model = model
         self._tree = tree
         self._tokenizer = tokenizer
+        self._storing = Storing(tree)
         self._memory = tree.stats().ram_budget
         self._step_tokens = step_tokens
         self._max_running = max_running
@@ -75,6 +77,10 @@ class Batch:
             self._end_waiting(self._waiting.popleft())
         while self._branches:
             self._end(self._branches[-1], "cancelled")
+
+    def close(self) -> None:
+        """Return when every reply that was to be stored is, and has been told so."""
+        self._storing.close()
 
     def fail_all(self, error: Exception) -> None:
         """End all that run with an error."""
@@ -327,8 +333,6 @@ class Batch:
             )
         if reason == "tool_calls":
             self._tree.pin(node, job.request.pin_seconds)
-        if job.request.store:
-            self._tree.store(node)
         self._end(branch, reason, node=node, text=rest, message=message)
 
     def _end(
@@ -356,7 +360,11 @@ class Batch:
                 stop=branch.stop,
                 error=error,
             )
-            self._emit(branch.job, event)
+            if node is not None and branch.job.request.store:
+                branch.job.handle.put(self._events.pop(branch.job.handle, []))  # all that came before
+                self._storing.finish(branch.job.handle, node, event)
+            else:
+                self._emit(branch.job, event)
         for follower, _ in self._followers(branch):
             self._guarded(follower, self._place, follower)
 

@@ -128,6 +128,7 @@ class Engine:
         self._take_commands(wait=False)  # what came before the gate was closed
         batch.cancel_all()
         batch.deliver()
+        batch.close()
 
     def _take_commands(self, *, wait: bool) -> None:
         """Do what other threads asked for; `wait` for it if there is nothing else to do."""

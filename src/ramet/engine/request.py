@@ -31,7 +31,7 @@ class Sampling:
     """
 
     temperature: float | None = None
-    """0 picks the likeliest token."""
+    """0 (and anything below 1e-5) picks the likeliest token."""
     top_p: float | None = None
     top_k: int | None = None
     """0 is off."""
