@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-PAGE_TOKENS = 64
-"""Tokens per page. Also the key block of the attention kernel, so that blocks are fixed in absolute position."""
+from ramet import kernels
+
+PAGE_TOKENS: int = kernels.PAGE_TOKENS
+"""Tokens per page: the key block of the attention kernel, so that blocks are fixed in absolute position."""
 
 
 @dataclass(frozen=True)
