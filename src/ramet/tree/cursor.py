@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ramet.models.states import PAGE_TOKENS, Span
+from ramet.tree.memory import copied
 from ramet.tree.node import Bill, Node, Tokens
 from ramet.tree.segment import Page, Segment, StateBuffer, blocks
 
@@ -195,7 +196,7 @@ class Cursor:
         if self._state is None or self._state.owners > 1:
             memory.make_room(memory.layout.state_bytes)
             old = self._state
-            self._state = memory.new_state(memory.layout.new_state() if old is None else old.tensor.clone())
+            self._state = memory.new_state(memory.layout.new_state() if old is None else copied(old.tensor))
             if old is not None:
                 memory.leave_state(old)
         return self._state.tensor

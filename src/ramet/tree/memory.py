@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ramet.models.states import PAGE_TOKENS, StateLayout
@@ -71,7 +72,7 @@ class Memory:
         self.bytes += self.layout.page_bytes
         self.pages_copied += 1
         assert page.data is not None
-        return Page(page.block, page.data.clone(), rows)
+        return Page(page.block, copied(page.data), rows)
 
     def fill_page(self, page: Page, data: Tensor) -> None:
         """Bring a page back into memory, with the rows that its copy on disk holds."""
@@ -217,6 +218,11 @@ class Memory:
                         pinned.add(state)
                         latest = False
         return pinned
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy made by this thread alone: waiting for torch's others takes longer where the cores are busy."""
+    return torch.from_numpy(tensor.numpy().copy())
 
 
 def drop_page(page: Page, holder: Segment) -> None:

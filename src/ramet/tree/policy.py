@@ -7,7 +7,7 @@ from ramet.tree.segment import SavedState, Segment, previous_state
 
 SUPERSEDED = 0.02
 """How likely a session is to go back to a save point that it has already gone on from, beside its newest ones."""
-PATIENCE = 16
+PATIENCE = 4
 """Requests after which a state that nobody asked for is half as likely to be asked for."""
 
 
