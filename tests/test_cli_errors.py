@@ -97,7 +97,7 @@ def test_ask_refuses_a_file_that_would_not_fit_in_memory(tmp_path: Path) -> None
     big = tmp_path / "big.csv"
     with big.open("wb") as file:
         file.truncate(600 << 20)  # sparse: takes no space
-    assert "at most 512.0 MiB are read" in fails("ask", big, "How many?")
+    assert "at most 64.0 MiB are read" in fails("ask", big, "How many?")
 
 
 def test_ask_lists_the_sheets_and_tables_there_are(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ramet.agent.replies import TableModel, TreeNode
     from ramet.agent.sql import Result, Table
 
-_LARGEST_FILE = 512 << 20
-"""The table is read into memory, at several times the size of the file."""
+_LARGEST_FILE = 64 << 20
+"""The table is read into memory, at about 25 times the size of the file, in about a second per MiB."""
 _SHOWN_ROWS = 20
 _SHOWN_OTHERS = 3
 _TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".xlsx", ".xlsm", ".db", ".sqlite", ".sqlite3"}
