@@ -5,10 +5,12 @@ from __future__ import annotations
 from ramet.models.states import PAGE_TOKENS, StateLayout
 from ramet.tree.segment import SavedState, Segment, previous_state
 
-SUPERSEDED = 0.02
+SUPERSEDED = 0.01
 """How likely a session is to go back to a save point that it has already gone on from, beside its newest ones."""
-PATIENCE = 4
+PATIENCE = 2
 """Requests after which a state that nobody asked for is half as likely to be asked for."""
+PATIENCE_ON_DISK = 1000
+"""The same on disk, which is for sessions that come back after days, however many others ran meanwhile."""
 
 
 def is_tip(state: SavedState, segment: Segment, *, on_disk: bool) -> bool:
@@ -35,7 +37,8 @@ def worth(state: SavedState, layout: StateLayout, clock: int, *, on_disk: bool =
     freed = layout.state_bytes
     if tip:  # the rows since the state before it have no other use
         freed += tokens // PAGE_TOKENS * layout.page_bytes
-    return tokens * wanted / (1 + (clock - state.used) / PATIENCE) / max(freed, 1)
+    patience = PATIENCE_ON_DISK if on_disk else PATIENCE
+    return tokens * wanted / (1 + (clock - state.used) / patience) / max(freed, 1)
 
 
 def worth_unplaced(tokens: int, newest: bool, layout: StateLayout) -> float:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ramet.models.states import PAGE_TOKENS
 from ramet.tree.archive import Archive
 from ramet.tree.disk import PAGE
 from ramet.tree.node import Bill, Node, Reply, node_id
+from ramet.tree.nodes import Nodes
 from ramet.tree.segment import Page, Part, SavedState, Segment, path_pages, segment_at
 from ramet.tree.trunk import grow, split
 
 
-def restore(
-    archive: Archive, root: Node, place: Callable[[Node], Segment], add: Callable[[Node, Segment], None]
-) -> None:
+def restore(archive: Archive, nodes: Nodes) -> None:
     """Add every stored node, and hang the stored parts on them; remove from disk what belongs to nothing.
 
     Raises DiskError if the database cannot be read.
     """
     node_rows, part_rows, doomed = archive.database.load()
-    nodes = {root.id: root}
     for row in node_rows:
-        parent = nodes.get(row.parent)
+        parent = nodes.find(row.parent)
         tokens = np.frombuffer(row.tokens, dtype="<i4").astype(np.int32)
         tokens.flags.writeable = False
         if parent is None or not len(tokens) or node_id(row.parent, tokens) != row.id:
@@ -40,15 +36,14 @@ def restore(
             Bill(*told["bill"]) if "bill" in told else None,
             Reply(*told["reply"]) if "reply" in told else None,
         )
-        nodes[node.id] = node
-        add(node, grow(place(parent), tokens)[0])
+        nodes.add(node, grow(nodes.place(parent), tokens)[0])
     layout = archive.memory.layout
     for stored in part_rows:
         hung = False
-        on = nodes.get(stored.node)
+        on = nodes.find(stored.node)
         if on is not None and 0 < stored.position <= on.end:
             hang = _hang_page if stored.kind == PAGE else _hang_state
-            hung = hang(archive, place(on), Part(stored.id, on, stored.position))
+            hung = hang(archive, nodes.place(on), Part(stored.id, on, stored.position))
         if hung:
             archive.bytes += layout.page_bytes if stored.kind == PAGE else layout.state_bytes
         else:
@@ -57,7 +52,7 @@ def restore(
     if doomed:
         archive.database.write(doomed, durable=False)
         archive.database.shrink()
-    _remove_unusable(archive, place(root))
+    _remove_unusable(archive, nodes.place(nodes.root))
 
 
 def _hang_page(archive: Archive, segment: Segment, part: Part) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from ramet.models.states import StateLayout
 from ramet.tree.archive import Archive
 from ramet.tree.cursor import Cursor
 from ramet.tree.disk import Database
-from ramet.tree.errors import DiskError, NodeInUse, UnknownNode
+from ramet.tree.errors import DiskError, NodeInUse
 from ramet.tree.match import Match, find, resumable
 from ramet.tree.memory import Memory, drop_page
 from ramet.tree.node import Bill, Node, Reply, Tokens, node_id, root_id
+from ramet.tree.nodes import Nodes
 from ramet.tree.restore import restore
 from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, path_pages, segment_at
 from ramet.tree.trunk import grow
@@ -75,24 +75,20 @@ class Tree:
         """
         self.lock = threading.RLock()
         self.memory = Memory(layout, ram_bytes)
-        self.memory.place = lambda node: self._places[node.id]
         self.root = Node(root_id(fingerprint), None, _frozen(np.empty(0, np.int32)), 0)
         self._trunk = Segment(None, 0, self.root.tokens, [])
-        self._trunk.nodes.append(self.root)
-        self._nodes: dict[str, Node] = {self.root.id: self.root}
-        self._places: dict[str, Segment] = {self.root.id: self._trunk}
-        self._children: dict[str, dict[str, Node]] = {}
-        self._replies: dict[str, Node] = {}
+        self._nodes = Nodes(self.root, self._trunk)
+        self.memory.place = self._nodes.place
         self._archive: Archive | None = None
         self._writer: Writer | None = None
         if directory is not None:
             self._open_archive(Database(directory, fingerprint, layout), disk_bytes)
 
     def _open_archive(self, database: Database, budget: int | None) -> None:
-        archive = Archive(database, self.memory, budget, self.lock, lambda node: self._places.get(node.id))
+        archive = Archive(database, self.memory, budget, self.lock, self._nodes.find_place)
         try:
             with self.lock:
-                restore(archive, self.root, lambda node: self._places[node.id], self._add)
+                restore(archive, self._nodes)
         except DiskError:
             database.close()
             raise
@@ -109,15 +105,12 @@ class Tree:
     def node(self, id: str) -> Node:
         """The node with this id. Raises UnknownNode."""
         with self.lock:
-            try:
-                return self._nodes[id]
-            except KeyError:
-                raise UnknownNode(id) from None
+            return self._nodes.get(id)
 
     def children(self, node: Node) -> list[Node]:
         """The nodes that follow `node`, oldest first."""
         with self.lock:
-            return list(self._children.get(node.id, {}).values())
+            return self._nodes.children(node)
 
     def path(self, node: Node) -> list[Node]:
         """The nodes from the root (left out) to `node`."""
@@ -134,21 +127,13 @@ class Tree:
     def nodes(self) -> Iterator[Node]:
         """Every node but the root, parents before children."""
         with self.lock:
-            waiting = deque(self.children(self.root))
-            found = []
-            while waiting:
-                node = waiting.popleft()
-                found.append(node)
-                waiting.extend(self._children.get(node.id, {}).values())
+            found = self._nodes.below(self.root)
         return iter(found)
 
     def reply_tokens(self, text: str) -> list[int] | None:
         """The tokens in which a model wrote exactly `text`, the latest if it did so more than once."""
         with self.lock:
-            node = self._replies.get(text)
-        if node is None or node.reply is None:
-            return None
-        return [int(token) for token in node.tokens[node.reply.start : node.reply.end]]
+            return self._nodes.reply_tokens(text)
 
     def stats(self) -> TreeStats:
         with self.lock:
@@ -159,7 +144,7 @@ class Tree:
                 ram_bytes=memory.bytes,
                 ram_budget=memory.budget,
                 ram_states=len(memory.states),
-                pinned_nodes=len(memory.pins),
+                pinned_nodes=sum(deadline > time.monotonic() for deadline in memory.pins.values()),
                 pages_copied=memory.pages_copied,
                 states_evicted=memory.states_evicted,
             )
@@ -207,7 +192,7 @@ class Tree:
     def open_at(self, node: Node) -> Cursor:
         """A live session on the path to `node`, at the last saved state; `cursor.target` are the path's tokens."""
         with self.lock:
-            place = self._place(node)
+            place = self._nodes.place(node)
             boundaries = [step.end for step in self.path(node)]
             return self._open(place, node.end, self.path_tokens(node), boundaries)
 
@@ -217,7 +202,7 @@ class Tree:
             part.used = self.memory.clock
         position, segment, pages, buffer = self._resume(segment, limit)
         if boundaries:
-            node = self._cut_at(target, boundaries, position)
+            node = self._nodes.cut_at(target, [boundary for boundary in boundaries if boundary <= position])
         else:
             node = next(part.nodes[-1] for part in segment.up() if part.nodes and part.end <= position)
         cursor = Cursor(self, node, segment, target[:position].copy(), pages, buffer, target)
@@ -241,19 +226,6 @@ class Tree:
             return position, part, pages, state.data
         return 0, segment_at(segment, 0), [], None
 
-    def _cut_at(self, tokens: Tokens, boundaries: Sequence[int], limit: int) -> Node:
-        """The deepest node up to `limit` on the path of `tokens` cut at `boundaries`."""
-        node = self.root
-        for boundary in boundaries:
-            if boundary > limit:
-                break
-            if boundary > node.end:
-                found = self._nodes.get(node_id(node.id, tokens[node.end : boundary]))
-                if found is None:
-                    break
-                node = found
-        return node
-
     # --- what cursors ask for ---
 
     def commit(
@@ -268,23 +240,21 @@ class Tree:
         """`Cursor.commit`: add the node and give its rows and saved states to the tree."""
         parent = cursor.node
         tokens = _frozen(cursor.tokens[parent.end : tokens_end].copy())
-        segment, spare = grow(self._places[parent.id], tokens, cursor.pages, cursor.position)
+        segment, spare = grow(self._nodes.place(parent), tokens, cursor.pages, cursor.position)
         self.memory.leave_pages(spare)
         segment.used = self.memory.clock
         id = node_id(parent.id, tokens)
-        node = self._nodes.get(id)
+        node = self._nodes.find(id)
         reply = None
         if text:
             start, end = text_span or (parent.end, tokens_end)
             reply = Reply(text, start - parent.end, end - parent.end)
         if node is None:
             node = Node(id, parent, tokens, parent.end, message, bill, reply)
-            self._add(node, segment)
+            self._nodes.add(node, segment)
             changed = True
         else:
-            changed = _complete(node, message, bill, reply)
-            if node.reply is not None:
-                self._replies[node.reply.text] = node
+            changed = self._nodes.complete(node, message, bill, reply)
         if changed and self._archive is not None:
             self._archive.node_changed(node)
         if tokens_end >= cursor.resumed:
@@ -323,7 +293,7 @@ class Tree:
     def pin(self, node: Node, seconds: float) -> None:
         """Keep what this session will resume from in memory for so long, whatever the budget: its tool is running."""
         with self.lock:
-            self._place(node)
+            self._nodes.place(node)
             self.memory.pins[node] = time.monotonic() + seconds
 
     def unpin(self, node: Node) -> None:
@@ -336,13 +306,8 @@ class Tree:
         Raises NodeInUse while a live session is on one of them, UnknownNode if it is not in the tree.
         """
         with self.lock:
-            self._place(node)
-            if node is self.root:
-                doomed = list(self.nodes())
-            else:
-                doomed = [node]
-                for each in doomed:
-                    doomed.extend(self._children.get(each.id, {}).values())
+            self._nodes.place(node)
+            doomed = [*([] if node is self.root else [node]), *self._nodes.below(node)]
             names = {each.id for each in doomed}
             for cursor in self.memory.cursors:
                 if cursor.node.id in names:
@@ -359,7 +324,7 @@ class Tree:
         Raises DiskError if that cannot be done, or if there is no directory.
         """
         with self.lock:
-            place = self._place(node)
+            place = self._nodes.place(node)
             if self._writer is None:
                 raise DiskError("sessions are kept in memory only: give a directory to store them in")
             position = resumable(place, node.end)
@@ -378,26 +343,10 @@ class Tree:
             finally:
                 self._archive.database.close()
 
-    def _add(self, node: Node, segment: Segment) -> None:
-        assert node.parent is not None
-        self._nodes[node.id] = node
-        self._places[node.id] = segment
-        self._children.setdefault(node.parent.id, {})[node.id] = node
-        segment.nodes.append(node)
-        if node.reply is not None:
-            self._replies[node.reply.text] = node
-
     def _remove(self, node: Node) -> Segment:
-        """Take a leaf node away; returns the segment that is left where its path was."""
-        assert node.parent is not None
-        del self._nodes[node.id]
-        del self._children[node.parent.id][node.id]
-        self._children.pop(node.id, None)
+        """Take a leaf node away, with its own tokens; returns the segment that is left where its path was."""
+        segment = self._nodes.remove(node)
         self.memory.pins.pop(node, None)
-        if node.reply is not None and self._replies.get(node.reply.text) is node:
-            del self._replies[node.reply.text]
-        segment = self._places.pop(node.id)
-        segment.nodes.remove(node)
         if self._archive is not None:
             self._archive.node_removed(node)
         while segment.parent is not None and not segment.nodes and not segment.children:
@@ -422,22 +371,6 @@ class Tree:
                     if not page.users:
                         self.memory.empty_page(page)
         del segment.parent.children[int(segment.tokens[0])]
-
-    def _place(self, node: Node) -> Segment:
-        segment = self._places.get(node.id)
-        if segment is None:
-            raise UnknownNode(node.id)
-        return segment
-
-
-def _complete(node: Node, message: dict[str, Any] | None, bill: Bill | None, reply: Reply | None) -> bool:
-    """Tell a node what it was not told when it was first committed; returns whether that was anything."""
-    changed = False
-    for name, value in (("message", message), ("bill", bill), ("reply", reply)):
-        if value is not None and getattr(node, name) is None:
-            object.__setattr__(node, name, value)
-            changed = True
-    return changed
 
 
 def _frozen(tokens: Tokens) -> Tokens:
