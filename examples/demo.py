@@ -16,9 +16,9 @@ from pathlib import Path
 
 TABLE = Path("examples/shop_orders.csv")
 QUESTIONS = [
-    "How many orders were cancelled?",
     "What is the average total for each category?",
     "Which customer has the highest total?",
+    "Which city has the most orders?",
 ]
 ROOT = Path(__file__).resolve().parent.parent
 RAMET = Path(sys.executable).with_name("ramet")

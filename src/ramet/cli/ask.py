@@ -212,10 +212,14 @@ def _votes(choice: Choice, answer: Answer) -> str:
 
 
 def _doubt(answer: Answer) -> str:
+    from ramet.agent.ask import SURE_SHARE
+
     best = answer.best
     assert best is not None
     if best.sql is None:
         return "Not sure: this was answered without a query."
     if not best.branch.telling:
         return "Not sure: nothing in the table fits the question as it was understood."
+    if best.share >= SURE_SHARE:
+        return "Not sure: the query leaves out a part of the question, or compares what does not fit."
     return f"Not sure: only {_votes(best, answer)} branches say so." + (" Others say:" if answer.others else "")
