@@ -127,9 +127,9 @@ def show(answer: Answer) -> None:
         console.print(Text(printable(best.sql), "cyan"), soft_wrap=True)
     if best.result is not None and best.result.rows:
         show_rows(best.result)
-    console.print(
-        Text.assemble(("Answer: ", "bold"), (printable(best.text), "bold green" if answer.sure else "bold yellow"))
-    )
+    rows = len(best.result.rows) if best.result is not None else 0
+    text = "the rows above" if best.text == f"{rows} rows" and rows <= _SHOWN_ROWS else printable(best.text)
+    console.print(Text.assemble(("Answer: ", "bold"), (text, "bold green" if answer.sure else "bold yellow")))
     if not answer.sure:
         console.print(Text(_doubt(answer), "yellow"))
         for other in answer.others[:_SHOWN_OTHERS]:
