@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from ramet.models.states import PAGE_TOKENS
@@ -144,15 +144,18 @@ class Archive:
             if part.stored_states:
                 break
 
-    def make_room(self, needed: int, most: float) -> bool:
-        """Drop states worth at most `most` until `needed` more bytes fit the budget; returns whether they do."""
+    def make_room(self, needed: int, most: float, keep: Set[SavedState]) -> bool:
+        """Drop states worth at most `most`, but none of `keep`, until `needed` more bytes fit the budget.
+
+        Returns whether they do.
+        """
         if self.budget is None or self.bytes + needed <= self.budget:
             return True
         clock, layout = self.memory.clock, self.memory.layout
         queue = [
             (worth(state, layout, clock, on_disk=True), number, state)
             for number, state in enumerate(self.states)
-            if state is not self._fetching
+            if state is not self._fetching and state not in keep
         ]
         heapq.heapify(queue)
         while queue and self.bytes + needed > self.budget and queue[0][0] <= most:

@@ -44,6 +44,8 @@ class _Taken:
     errands: list[_Errand]
     pages: dict[Page, Part] = field(default_factory=dict)
     states: dict[SavedState, Part] = field(default_factory=dict)
+    unfit: set[SavedState] = field(default_factory=set)
+    """States that must be stored and for which there was no room."""
 
 
 class Writer:
@@ -78,9 +80,6 @@ class Writer:
         """
         with self._changed:
             self._wait(_Errand([] if state is None else [state], durable=True), raising=True)
-            if state is not None and state.part is None and state.data is not None:
-                path, budget = self._archive.database.path, self._archive.budget
-                raise DiskError(f"the session does not fit in {path}: it may hold {budget} bytes; allow it more")
 
     def flush(self) -> None:
         """Return when everything so far is on disk, as far as it fits the budget. Raises DiskError."""
@@ -141,9 +140,16 @@ class Writer:
             else:
                 self._failed(taken, error)
             for errand in taken.errands:
-                errand.done, errand.error = True, error
+                errand.done, errand.error = True, error or self._unfit(errand, taken)
             self._changed.notify_all()
         return True
+
+    def _unfit(self, errand: _Errand, taken: _Taken) -> DiskError | None:
+        """What to tell someone whose session had to be stored, and did not fit."""
+        if not errand.durable or taken.unfit.isdisjoint(errand.states):
+            return None
+        path, budget = self._archive.database.path, self._archive.budget
+        return DiskError(f"the session does not fit in {path}: it may hold {budget} bytes; allow it more")
 
     def _pause(self) -> float | None:
         """Seconds until there is something to write; None if there is nothing."""
@@ -159,7 +165,7 @@ class Writer:
         insisted = {state for errand in self._errands if errand.durable for state in errand.states}
         wanted = [state for errand in self._errands for state in errand.states]
         others = [state for state in archive.pending.states if state.data is not None and not state.on_disk]
-        others.sort(key=lambda state: worth(state, memory.layout, memory.clock), reverse=True)
+        others.sort(key=lambda state: worth(state, memory.layout, memory.clock, on_disk=True), reverse=True)
         left = dict.fromkeys(others)
         size = 0
         for state in dict.fromkeys(wanted + others):
@@ -167,8 +173,11 @@ class Writer:
                 break
             left.pop(state, None)
             if state.data is not None and not state.on_disk:
-                most = math.inf if state in insisted else worth(state, memory.layout, memory.clock)
-                size += self._plan(state, size, most, taken)
+                most = math.inf if state in insisted else worth(state, memory.layout, memory.clock, on_disk=True)
+                planned = self._plan(state, size, most, insisted, taken)
+                size += planned
+                if not planned and state in insisted:
+                    taken.unfit.add(state)
         # what was dropped to make room goes in the same transaction as what needs the room
         pending, self._errands = archive.pending, []
         archive.pending = Pending(states=left, since=time.monotonic() if left else None)
@@ -184,8 +193,11 @@ class Writer:
         )
         return taken
 
-    def _plan(self, state: SavedState, size: int, most: float, taken: _Taken) -> int:
-        """Add a state and the rows it lacks on disk to a batch; returns the bytes that adds, 0 if there is no room."""
+    def _plan(self, state: SavedState, size: int, most: float, keep: set[SavedState], taken: _Taken) -> int:
+        """Add a state and the rows it lacks on disk to a batch; returns the bytes that adds, 0 if there is no room.
+
+        Room is made by dropping states worth at most `most`, but none of `keep`.
+        """
         archive, layout = self._archive, self._archive.memory.layout
         pages = []
         for page in path_pages(state.segment, state.position):
@@ -196,7 +208,7 @@ class Writer:
         state.writing = True
         archive.count(state, 1)
         needed = layout.state_bytes + layout.page_bytes * len(pages)
-        if not archive.make_room(size + needed, most):
+        if not archive.make_room(size + needed, most, keep):
             self._give_up(state)
             return 0
         taken.pages.update({page: page_part(archive.new_id(), page) for page in pages})
