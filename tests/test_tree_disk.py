@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_a_session_that_cannot_fit_is_not_acknowledged(tmp_path: Path) -> None:
     tree.store(small)
     with pytest.raises(DiskError, match="does not fit"):
         tree.store(large)
+    tree.close()
+
+
+def test_sessions_that_are_stored_at_once_do_not_push_each_other_out(tmp_path: Path) -> None:
+    layout = MODEL.layout
+    tree = reopen(tmp_path, disk_bytes=2 * (4 * layout.page_bytes + layout.state_bytes))  # room for two of three
+    nodes = [grow(MODEL, tree, tokens(200, seed)) for seed in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(60):
+            left, right = nodes[turn % 3], nodes[(turn + 1) % 3]
+            list(pool.map(tree.store, (left, right)))  # raises if either was dropped while it was waited for
     tree.close()
 
 
