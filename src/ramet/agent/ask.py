@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramet.agent.cells import plain
+from ramet.agent.doubts import doubts, mended
 from ramet.agent.linking import Linked, Linker
 from ramet.agent.replies import AskError, Reply, TableModel
 from ramet.agent.sql import QueryError, Result, Table
 from ramet.agent.table_prompt import (
-    SHOWN_ROWS,
     answer_text,
     expand,
     is_yes_no,
@@ -31,7 +31,7 @@ SURE_SHARE = 0.9
 On generated questions that were held out, answers of all five branches are right about twice as often as those of four.
 """
 
-_LISTED_ROWS = 20
+_LISTED = 20
 _SEED = 11
 
 
@@ -63,6 +63,8 @@ class Branch:
     attempts: list[Attempt] = field(default_factory=list)
     logprob: float = 0.0
     """Log probability of everything that it wrote."""
+    doubts: int = 0
+    """How many things speak against its query, whatever the rows."""
 
     @property
     def last(self) -> Attempt:
@@ -130,7 +132,7 @@ class Answer:
     def sure(self) -> bool:
         """Whether enough branches agree, on a query that found something to count, list or compare."""
         best = self.best
-        return best is not None and best.share >= SURE_SHARE and best.branch.telling
+        return best is not None and best.share >= SURE_SHARE and best.branch.telling and not best.branch.doubts
 
 
 class TableAgent:
@@ -173,7 +175,7 @@ class TableAgent:
             open_ = going_on
             if not open_:
                 break
-        ballots = [Ballot(branch, branch.key, branch.logprob, branch.telling) for branch in branches]
+        ballots = [Ballot(branch, branch.key, branch.logprob, branch.telling, branch.doubts) for branch in branches]
         choices = [_choice(candidate.branches[0], candidate.share) for candidate in count(ballots)]
         best = choices[0] if choices else None
         return Answer(question, best, tuple(choices[1:]), tuple(branches), computed, prompts - computed)
@@ -221,6 +223,7 @@ class TableAgent:
         query, call_id = _query_of(calls[0]), str(calls[0].get("id", "call_1"))
         sql: str | None = None
         try:
+            query = mended(query, linked)
             sql = expand(query, self.table, linked.values)
             result = self.table.query(sql)
         except QueryError as error:
@@ -228,6 +231,7 @@ class TableAgent:
             said = show_error(error)
         else:
             branch.attempts.append(Attempt(query, sql, result, None, node))
+            branch.doubts = doubts(query, self.table, linked)
             if branch.last.found:
                 return None
             said = show_result(result)
@@ -237,9 +241,11 @@ class TableAgent:
 
 
 def _words(sql: str, result: Result) -> str:
-    """A result as an answer: one column of a few rows is a list, what is longer is counted."""
-    if len(result.columns) == 1 and SHOWN_ROWS < len(result.rows) <= _LISTED_ROWS:
-        return ", ".join(show_cell(row[0]) for row in result.rows)
+    """A result as an answer: the different values of one column, if they are few; what is longer is counted."""
+    if len(result.columns) == 1 and len(result.rows) > 1:
+        values = list(dict.fromkeys(show_cell(row[0]) for row in result.rows))
+        if len(values) <= _LISTED and not result.more:
+            return ", ".join(values)
     return answer_text(sql, result)
 
 

@@ -22,11 +22,11 @@ NUMERIC_SHARE = 0.85
 _NUMBER = re.compile(
     r"""^[~≈]?\s*(?P<sign>[-+−–]?)\s*(?:[$€£¥₹]|[A-Z]{2,3}\$?\s)?\s*
         (?P<digits>\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)
-        \s*(?P<unit>%|[a-zA-Zµ°$€£¥₹²³/.]{0,12})?\s*(?:\[[^\]]*\]|\*+|†)?$""",
+        \s*(?P<unit>%|[a-zA-Zµ°$€£¥₹²³/.]{0,12})?\s*(?:\[[^\]]*\]|\([^)]*\)|\*+|†)*$""",
     re.VERBOSE,
 )
 _ORDINAL = re.compile(r"^(\d+)(?:st|nd|rd|th)$", re.IGNORECASE)
-_MONTHS = {
+MONTHS = {
     name: index
     for index, names in enumerate(
         ["january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug",
@@ -34,7 +34,6 @@ _MONTHS = {
     )
     for name in names.split()
 }  # fmt: skip
-MONTHS = _MONTHS
 """Month names and their usual short forms, lower case, to 1..12."""
 
 _ISO = re.compile(r"^(\d{4})-(\d{1,2})(?:-(\d{1,2}))?(?:[T ].*)?$")
@@ -57,7 +56,7 @@ def read_number(text: str) -> int | float | None:
     if ordinal := _ORDINAL.match(text):
         return int(ordinal[1])
     match = _NUMBER.match(text)
-    if match is None:
+    if match is None or (match["unit"] or "").rstrip(".").lower() in MONTHS:
         return None
     digits = re.sub(r"[,\u00a0\u202f ]", "", match["digits"])
     value: int | float = float(digits) if "." in digits else int(digits)
@@ -84,11 +83,11 @@ def read_date(text: str, *, day_first: bool = True) -> str | None:
             year = c if c > 99 else 2000 + c
             day, month = (a, b) if (day_first and b <= 12) or a > 12 else (b, a)
     elif match := _DAY_FIRST.match(text):
-        year, month, day = int(match[3]), _MONTHS.get(match[2].lower(), 0), int(match[1])
+        year, month, day = int(match[3]), MONTHS.get(match[2].lower(), 0), int(match[1])
     elif match := _MONTH_FIRST.match(text):
-        year, month, day = int(match[3]), _MONTHS.get(match[1].lower(), 0), int(match[2])
+        year, month, day = int(match[3]), MONTHS.get(match[1].lower(), 0), int(match[2])
     elif match := _MONTH_ONLY.match(text):
-        year, month = int(match[2]), _MONTHS.get(match[1].lower(), 0)
+        year, month = int(match[2]), MONTHS.get(match[1].lower(), 0)
     else:
         return None
     try:
@@ -119,7 +118,7 @@ def read_column(cells: Sequence[object]) -> tuple[Kind, list[Cell], int]:
         readable = sum(n is not None for n in numbers)
         if readable >= needed:
             values: list[Cell] = list(numbers)
-            lost = len(present) - sum(n is not None for n, t in zip(numbers, texts, strict=True) if t in present)
+            lost = sum(n is None for n, t in zip(numbers, texts, strict=True) if t.lower() not in MISSING)
             if all(isinstance(n, int) for n in numbers if n is not None):
                 bare = all(re.fullmatch(r"\d{4}", t) for t in present)
                 year = bare and all(1000 <= n <= 2200 for n in numbers if n is not None)

@@ -49,6 +49,8 @@ _COMMON = frozenset(
 )
 """Words that name no cell by themselves."""
 _WORD = re.compile(r"\d{4}-\d{2}(?:-\d{2})?|\d+(?:[.,]\d+)+|\w+")
+_SYMBOLS = ((">=", " at least "), ("<=", " at most "), (">", " more than "), ("<", " less than "), ("≥", " at least "),
+            ("≤", " at most "), ("!=", " is not "))  # fmt: skip
 _QUOTED = re.compile(r"\"([^\"]{1,60})\"|“([^”]{1,60})”|(?<!\w)'([^']{2,60})'(?!\w)")
 
 LinkKind = Literal["cell", "like", "num", "date", "text"]
@@ -293,6 +295,8 @@ class Linker:
 
 
 def _fold(text: str) -> str:
+    for symbol, said in _SYMBOLS:
+        text = text.replace(symbol, said)
     text = text.lower().replace("’", "'").replace("'s ", " ").replace("_", " ")
     return text if text.isascii() else plain(text)
 

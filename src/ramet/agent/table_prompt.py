@@ -103,8 +103,9 @@ def expand(query: str, table: Table, values: Sequence[Value]) -> str:
 def _condition(operator: str, value: Value, kind: str) -> str:
     """`operator literal`, the literal fitted to the column: a pattern for LIKE, the right end of a period for dates."""
     text = str(value.value)
-    if operator.endswith("LIKE") or (kind == "date" and operator in ("=", "!=") and len(text) < 10):
-        operator = {"=": "LIKE", "!=": "NOT LIKE"}.get(operator, operator)
+    part = value.kind in ("like", "text") or (kind == "date" and len(text) < 10)
+    if operator.endswith("LIKE") or (part and operator in ("=", "!=", "<>")):
+        operator = {"=": "LIKE", "!=": "NOT LIKE", "<>": "NOT LIKE"}.get(operator, operator)
         whole_month = kind == "date" and len(text) == 4 and text.isdigit()
         return f"{operator} {_literal(f'{text}-%' if whole_month else f'%{text}%')}"
     if kind == "date":

@@ -21,6 +21,8 @@ class Ballot(Generic[T]):
     """Of everything that the branch wrote; the likelier branch speaks for its candidate, and breaks ties."""
     telling: bool = True
     """Whether the answer rests on something that was found. One that does comes before any that does not."""
+    doubts: int = 0
+    """How many things speak against the query itself. Fewer come before more, whatever the number of branches."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,18 @@ class Candidate(Generic[T]):
 
 
 def count(ballots: Sequence[Ballot[T]]) -> list[Candidate[T]]:
-    """The candidates, the winner first: telling ones, then by number of branches, then by the likeliest branch."""
+    """The candidates, the winner first: telling ones, then by doubts, number of branches, and the likeliest branch."""
     groups: dict[Hashable, list[Ballot[T]]] = {}
     for ballot in ballots:
         if ballot.key is not None:
             groups.setdefault(ballot.key, []).append(ballot)
     for group in groups.values():
-        group.sort(key=lambda ballot: -ballot.logprob)
-    ranked = sorted(groups.values(), key=lambda group: (not group[0].telling, -len(group), -group[0].logprob))
+        group.sort(key=lambda ballot: (ballot.doubts, -ballot.logprob))
+
+    def rank(group: list[Ballot[T]]) -> tuple[bool, int, int, float]:
+        return not group[0].telling, group[0].doubts, -len(group), -group[0].logprob
+
+    ranked = sorted(groups.values(), key=rank)
     return [Candidate(tuple(b.branch for b in group), len(group) / len(ballots)) for group in ranked]
 
 

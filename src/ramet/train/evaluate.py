@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ramet.agent.cells import Cell, plain, read_date, read_number
+from ramet.agent.doubts import mended
 from ramet.agent.linking import Linked, Linker
 from ramet.agent.sql import QueryError, Result, Table, load_table
 from ramet.agent.table_prompt import (
@@ -109,6 +110,7 @@ def answer(model: Model, encoder: Encoder, cases: Sequence[Case], tries: int = 2
                 elif query == said:
                     continue
                 try:
+                    query = mended(query, case.linked)
                     result = case.table.query(expand(query, case.table, case.linked.values))
                     case.query, case.result, heard = query, result, show_result(result)
                 except QueryError as error:
