@@ -290,6 +290,8 @@ def test_a_json_object(server: Serving) -> None:
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+        ({"chat_template_kwargs": {"self": 1}}, "chat_template_kwargs.self"),
+        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
     ],
 )
 def test_a_wrong_field_is_named(server: Serving, body: dict[str, Any], param: str) -> None:

@@ -63,6 +63,21 @@ def test_what_is_not_a_json_object_is_said_to_be_none(raw: bytes) -> None:
     assert (error.status, error.code) == (400, "invalid_json")
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"1" * 5000])
+def test_numbers_that_no_answer_could_repeat_are_refused(number: bytes) -> None:
+    error = failure(ResponsesRequest, b'{"model": "m", "input": "x", "chat_template_kwargs": {"a": %b}}' % number)
+    assert (error.status, error.code) == (400, "invalid_json")
+    assert "number" in error.message
+
+
+def test_halves_of_surrogate_pairs_are_replaced_and_pairs_are_not() -> None:
+    raw = b'{"model": "m", "input": "a\\ud800b", "metadata": {"\\uDfff": "\\ud83d\\ude00"}}'
+    body = parse_body(raw, ResponsesRequest)
+    assert body.input == "a\ufffdb"
+    assert body.metadata == {"\ufffd": "\U0001f600"}
+    assert failure(ResponsesRequest, b'{"model": "m", "input": "\xed\xa0\x80"}').code == "invalid_json"
+
+
 def test_fields_that_nobody_knows_are_ignored_inside_but_not_at_the_top() -> None:
     body = {"model": "m", "messages": [{**HELLO[0], "mood": "good"}], "user": "me"}
     assert parse_body(json.dumps(body).encode(), ChatRequest).messages[0].content == "hello"

@@ -104,6 +104,7 @@ def test_unknown_paths_and_methods(http: httpx.Client) -> None:
     answer = http.get("/v1/messages")
     assert answer.status_code == 405
     assert answer.json()["type"] == "error"
+    assert answer.json()["request_id"] == answer.headers["request-id"]
 
 
 def test_a_client_that_leaves_a_stream_frees_the_engine(server: Serving, http: httpx.Client) -> None:
@@ -207,6 +208,7 @@ def test_the_tree_in_pages(server: Serving, http: httpx.Client) -> None:
         known.add(node["id"])
     assert {"user", "assistant"} <= {node["role"] for node in found}
     assert http.get("/v1/ramet/tree", params={"limit": "all"}).status_code == 400
+    assert http.get("/v1/ramet/tree", params={"start": "9" * 5000}).status_code == 400
 
 
 def test_an_address_that_is_taken_is_said_so(server: Serving) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -93,8 +94,8 @@ def _model(request: Request) -> dict[str, object]:
     return {"id": service.name, **about, "context_length": context}
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router, in the API's own form."""
+async def _http_error(request: Request, error: Exception) -> NoReturn:
+    """404 and 405 of the router, for the gate to answer in the API's own form."""
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 405:
@@ -102,5 +103,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
     else:
         message = f"there is nothing at {path}"
     code = "method_not_allowed" if error.status_code == 405 else "not_found"
-    answer = ApiError(error.status_code, message, code=code, headers=dict(error.headers or {}))
-    return answer.response(Dialect.of(path, request.headers))
+    raise ApiError(error.status_code, message, code=code, headers=dict(error.headers or {}))

@@ -59,7 +59,7 @@ def question(body: ChatRequest, service: Service) -> Ask:
     )
 
 
-_RENDERERS_OWN = ("messages", "tools", "add_generation_prompt", "reply_tokens")
+_RENDERERS_OWN = ("self", "messages", "tools", "add_generation_prompt", "reply_tokens")
 
 
 def template_settings(effort: str | None, kwargs: Mapping[str, Any] | None) -> tuple[bool | None, dict[str, Any]]:
@@ -100,7 +100,7 @@ def _message(message: Message, path: str) -> ChatMessage:
 def _sampling(body: ChatRequest, service: Service) -> Sampling:
     bias: dict[int, float] = {}
     for key, value in (body.logit_bias or {}).items():
-        if not key.isdecimal():
+        if not key.isdecimal() or len(key) > 10:
             raise bad_request(f"the keys of logit_bias are token ids, not {key!r}", "logit_bias", "invalid_value")
         bias[int(key)] = value
     asked = service.output_tokens(body.max_tokens, "max_tokens")

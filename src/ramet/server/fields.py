@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,7 +31,10 @@ B = TypeVar("B", bound=BaseModel)
 def parse_body(raw: bytes, model: type[B]) -> B:
     """`raw` as a `model`. Raises `ApiError` (400) that says where the JSON breaks off or which field is wrong."""
     try:
-        data = json.loads(raw)
+        text = raw.decode(json.detect_encoding(raw))
+        data = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            data = json.loads(_encodable(json.dumps(data, ensure_ascii=False)))
     except json.JSONDecodeError as error:
         raise bad_request(
             f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})", code="invalid_json"
@@ -38,12 +43,27 @@ def parse_body(raw: bytes, model: type[B]) -> B:
         raise bad_request(f"the body is not UTF-8 text (byte {error.start})", code="invalid_json") from None
     except RecursionError:
         raise bad_request("the body is nested too deeply", code="invalid_json") from None
+    except ValueError as error:  # of `_finite`, or of an integer of thousands of digits
+        raise bad_request(f"a number in the body cannot be read: {error}", code="invalid_json") from None
     if not isinstance(data, dict):
         raise bad_request(f"the body must be a JSON object, not {_kind(data)}", code="invalid_json")
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise _field_error(error, data) from None
+
+
+def _finite(text: str) -> float:
+    """A number that can be written as JSON again, which NaN and infinities cannot."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return value
+
+
+def _encodable(text: str) -> str:
+    """`text` with U+FFFD for halves of surrogate pairs: JSON can escape them, but no answer could repeat them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _field_error(error: ValidationError, data: dict[str, Any]) -> ApiError:

@@ -53,6 +53,6 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
     given = request.query_params.get(name)
     if given is None:
         return default
-    if not given.isdecimal() or not least <= int(given) <= most:
+    if not given.isdecimal() or len(given) > 19 or not least <= int(given) <= most:
         raise bad_request(f"{name} is a number from {least} to {most}, not {given!r}", name, "invalid_value")
     return int(given)
