@@ -153,10 +153,10 @@ def test_a_count_of_nothing_is_doubted_and_a_plain_no_is_not(checkpoint: Path, t
     assert (no.best.text, no.sure) == ("no", True)
 
 
-def test_a_column_of_a_few_rows_is_listed_and_longer_results_are_counted(checkpoint: Path, table: Table) -> None:
+def test_a_column_of_a_few_values_is_listed_and_longer_results_are_counted(checkpoint: Path, table: Table) -> None:
     short = answer(checkpoint, table, always({call("SELECT c1 FROM t UNION ALL SELECT c1 FROM t"): 1.0}))
     assert short.best is not None
-    assert short.best.text == "Ada, Ben, Cem, Dua, Ada, Ben, Cem, Dua"
+    assert short.best.text == "Ada, Ben, Cem, Dua"
     wide = answer(checkpoint, table, always({call("SELECT c1, c2 FROM t UNION ALL SELECT c1, c2 FROM t"): 1.0}))
     assert wide.best is not None
     assert wide.best.text == "8 rows"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramet.cli.output import format_size, parse_size, plural, shorten
+from ramet.cli.output import format_size, parse_size, plural, printable, shorten
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,20 @@ def test_shortened_text_is_one_line_of_the_width(text: str, width: int) -> None:
     short = shorten(text, width)
     assert len(short) <= width
     assert len(short.splitlines()) <= 1
-    assert short.rstrip("…") in " ".join(text.split())
+    assert short.rstrip("…") in printable(" ".join(text.split()))
 
 
 def test_counts_agree_with_their_noun() -> None:
     assert [plural(n, "row") for n in (0, 1, 1234)] == ["0 rows", "1 row", "1,234 rows"]
+
+
+@given(st.text(max_size=80))
+def test_nothing_that_is_shown_can_command_the_terminal(text: str) -> None:
+    shown = printable(text)
+    assert len(shown) == len(text)
+    assert not [c for c in shown if unicodedata.category(c) == "Cc" and c not in "\n\t"]
+    assert [c for c in shown if c.isalnum()] == [c for c in text if c.isalnum()]
+
+
+def test_an_escape_sequence_is_made_visible() -> None:
+    assert printable("\x1b[2Jgone\x9b\r\n") == "␛[2Jgone\ufffd␍\n"
