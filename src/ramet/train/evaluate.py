@@ -13,11 +13,14 @@ from pathlib import Path
 
 import torch
 
+from ramet.agent.ask import TableAgent
 from ramet.agent.cells import Cell, plain, read_date, read_number
 from ramet.agent.doubts import mended
 from ramet.agent.linking import Linked, Linker
+from ramet.agent.replies import TableModel
 from ramet.agent.sql import QueryError, Result, Table, load_table
 from ramet.agent.table_prompt import (
+    SURE,
     call_message,
     expand,
     is_yes_no,
@@ -62,6 +65,9 @@ class Case:
     query: str = ""
     result: Result | None = None
     probability: float = 0.0
+    """Of the first query, under the model."""
+    sure: bool = False
+    """Whether the answer was given without a warning."""
     right: bool = False
 
 
@@ -90,7 +96,7 @@ def greedy(model: Model, prompts: Sequence[Sequence[int]], stop: int, limit: int
     return replies
 
 
-def answer(model: Model, encoder: Encoder, cases: Sequence[Case], tries: int = 2) -> None:
+def answer_greedily(model: Model, encoder: Encoder, cases: Sequence[Case], tries: int = 2) -> None:
     """Let the model call the tool for each case; after an error or no rows, once more. Fills in the cases."""
     stop = encoder.end
     talks: list[list[Message]] = [[system_message(c.table), user_message(c.linked)] for c in cases]
@@ -107,6 +113,7 @@ def answer(model: Model, encoder: Encoder, cases: Sequence[Case], tries: int = 2
                 query = said.removeprefix(CALL[0]).removesuffix(CALL[1])
                 if attempt == 0:
                     case.probability = math.exp(reply.logprob)
+                    case.sure = case.probability >= SURE
                 elif query == said:
                     continue
                 try:
@@ -121,6 +128,16 @@ def answer(model: Model, encoder: Encoder, cases: Sequence[Case], tries: int = 2
                     talks[i] += [call_message(query), tool_message(heard)]
                     again.append(i)
         open_ = again
+
+
+def ask(model: TableModel, cases: Sequence[Case], branches: int = 5) -> None:
+    """Answer each case as `ramet ask` does, by a vote of branches. Fills in the cases."""
+    for case in cases:
+        if not case.table.rows:
+            continue
+        said = TableAgent(model, case.table, branches=branches).ask(case.text)
+        if said.best is not None:
+            case.query, case.result, case.sure = said.best.sql or "", said.best.result, said.sure
 
 
 def generated_cases(count: int, seed: int, split: Split = "test") -> list[Case]:
@@ -143,8 +160,8 @@ def same_rows(query: str, result: Result, gold: Result) -> bool:
     return rows == wanted if ordered else sorted(rows) == sorted(wanted)
 
 
-def score_generated(model: Model, encoder: Encoder, cases: Sequence[Case]) -> float:
-    answer(model, encoder, cases)
+def mark_generated(cases: Sequence[Case]) -> float:
+    """Compare the rows of answered cases with the right ones'. Returns the share that is right."""
     for case in cases:
         gold = case.table.query(case.gold)
         case.right = case.result is not None and same_rows(case.gold, case.result, gold)
@@ -167,8 +184,8 @@ def wikitable_cases(folder: Path, limit: int | None = None) -> list[Case]:
     return cases
 
 
-def score_wikitable(model: Model, encoder: Encoder, cases: Sequence[Case]) -> float:
-    answer(model, encoder, cases)
+def mark_wikitable(cases: Sequence[Case]) -> float:
+    """Compare the values of answered cases with the right ones. Returns the share that is right."""
     for case in cases:
         case.right = case.result is not None and same_values(values_of(case.query, case.result), case.values)
     return sum(c.right for c in cases) / len(cases)
@@ -209,8 +226,8 @@ def commonest_cell(table: Table) -> Cell:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def calibration(cases: Sequence[Case], threshold: float) -> tuple[float, float, float]:
+def calibration(cases: Sequence[Case]) -> tuple[float, float, float]:
     """Share of cases said to be sure, how often those are right, and how often the others are."""
-    sure = [c.right for c in cases if c.probability >= threshold]
-    unsure = [c.right for c in cases if c.probability < threshold]
+    sure = [c.right for c in cases if c.sure]
+    unsure = [c.right for c in cases if not c.sure]
     return len(sure) / len(cases), sum(sure) / max(1, len(sure)), sum(unsure) / max(1, len(unsure))
