@@ -159,6 +159,34 @@ def test_endless_queries_end(table: Table, monkeypatch: pytest.MonkeyPatch) -> N
     assert table.query("SELECT COUNT(*) FROM t").rows == [(4,)]
 
 
+def test_expressions_do_not_outgrow_the_memory(table: Table) -> None:
+    with pytest.raises(QueryError, match="too big"):
+        table.query("SELECT length(hex(printf('%60000000d', 1)))")
+
+
+def test_what_is_no_text_comes_back_as_text(table: Table) -> None:
+    assert table.query("SELECT x'41ff', CAST(club AS BLOB) FROM t LIMIT 1").rows == [("A\ufffd", "Ajax")]
+    with pytest.raises(QueryError):
+        table.query("SELECT '\ud800'")
+
+
+def test_endless_cells_and_words() -> None:
+    digits = "1" * 5000
+    assert read_number(digits) is None
+    assert read_number("1" * 20) == float("1" * 20)
+    assert read_number(f"{digits}th") is None
+    assert read_number("5" + "*" * 60) == 5
+    assert read_number("5" + "*" * 60 + "x") is None  # at once
+    assert Table.from_cells(["n", "word"], [["1", "a"], [digits, "b"]]).rows[1] == (digits, "b")
+    assert Linker(Table.from_cells(["n", "word"], [["1", "a"]])).link(f"how many n over {digits}").values == ()
+
+
+def test_columns_that_are_left_out_are_told() -> None:
+    wide = Table.from_cells([f"h{i}" for i in range(70)], [["x"] * 70])
+    assert len(wide.columns) == 64
+    assert wide.notes == ["only the first 64 of 70 columns are read"]
+
+
 def test_results_are_cut(table: Table) -> None:
     result = table.query("SELECT a.player FROM t a, t b, t c, t d")
     assert len(result.rows) == 100 and result.more

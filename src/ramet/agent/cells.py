@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -22,10 +23,10 @@ NUMERIC_SHARE = 0.85
 _NUMBER = re.compile(
     r"""^[~≈]?\s*(?P<sign>[-+−–]?)\s*(?:[$€£¥₹]|[A-Z]{2,3}\$?\s)?\s*
         (?P<digits>\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)
-        \s*(?P<unit>%|[a-zA-Zµ°$€£¥₹²³/.]{0,12})?\s*(?:\[[^\]]*\]|\([^)]*\)|\*+|†)*$""",
+        \s*(?P<unit>%|[a-zA-Zµ°$€£¥₹²³/.]{0,12})?\s*(?:\[[^\]]*\]|\([^)]*\)|\*|†)*$""",
     re.VERBOSE,
 )
-_ORDINAL = re.compile(r"^(\d+)(?:st|nd|rd|th)$", re.IGNORECASE)
+_ORDINAL = re.compile(r"^(\d{1,18})(?:st|nd|rd|th)$", re.IGNORECASE)
 MONTHS = {
     name: index
     for index, names in enumerate(
@@ -59,9 +60,9 @@ def read_number(text: str) -> int | float | None:
     if match is None or (match["unit"] or "").rstrip(".").lower() in MONTHS:
         return None
     digits = re.sub(r"[,\u00a0\u202f ]", "", match["digits"])
-    value: int | float = float(digits) if "." in digits else int(digits)
-    if isinstance(value, int) and value.bit_length() > 62:
-        return float(value)
+    value: int | float = float(digits) if "." in digits or len(digits) > 18 else int(digits)
+    if value == math.inf:
+        return None
     return -value if match["sign"] in ("-", "−", "–") else value
 
 

@@ -21,6 +21,8 @@ MAX_WORDS = 60
 """Words of a question that are read; the rest is dropped."""
 _MAX_SPAN = 9
 _COLUMNS_PER_LINK = 2
+_LONGEST_NUMBER = 30
+"""Characters; what has more digits is a name or a slip, and no number that SQL could compare."""
 
 
 def _words(text: str) -> list[str]:
@@ -230,6 +232,8 @@ class Linker:
 
     def _number(self, word: str) -> Value | None:
         number: int | float
+        if len(word) > _LONGEST_NUMBER:
+            return None
         if word in _NUMBER_WORDS:
             number = _NUMBER_WORDS[word]
         elif re.fullmatch(r"\d+|\d{1,3}(,\d{3})+", word):

@@ -19,6 +19,8 @@ MAX_ROWS = 100
 """Rows of a result that are kept."""
 MAX_SECONDS = 2.0
 MAX_COLUMNS = 64
+MAX_CELL_BYTES = 64 << 20
+"""What an expression may grow to: the clock is not looked at inside one."""
 
 _KEYWORDS = {
     "add", "all", "and", "as", "asc", "between", "by", "case", "check", "count", "current", "date", "desc",
@@ -75,6 +77,7 @@ class Table:
         database.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(self.columns))})", self.rows)
         database.commit()
         database.execute("PRAGMA query_only = ON")
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
         database.set_authorizer(_authorize)
         database.set_progress_handler(lambda: int(time.monotonic() > self._deadline), 10_000)
         self._database = database
@@ -89,6 +92,8 @@ class Table:
         kept = [list(row[:width]) + [None] * (width - len(row)) for row in rows]
         kept = [row for row in kept if any(cell is not None and str(cell).strip() for cell in row)]
         columns, values, notes = [], [], []
+        if len(header) > MAX_COLUMNS:
+            notes.append(f"only the first {MAX_COLUMNS} of {len(header)} columns are read")
         taken: set[str] = set()
         for index, title in enumerate(titles):
             kind, cells, lost = read_column([row[index] for row in kept])
@@ -105,8 +110,8 @@ class Table:
         self._deadline = time.monotonic() + MAX_SECONDS
         try:
             cursor = self._database.execute(sql)
-            rows = cursor.fetchmany(MAX_ROWS + 1)
-        except (sqlite3.Error, sqlite3.Warning) as error:
+            rows = [tuple(map(_cell, row)) for row in cursor.fetchmany(MAX_ROWS + 1)]
+        except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError) as error:
             raise QueryError(_short(error)) from None
         names = tuple(d[0] for d in cursor.description or ())
         cursor.close()
@@ -241,6 +246,11 @@ def _authorize(action: int, first: str | None, second: str | None, *_: str | Non
     if action == sqlite3.SQLITE_FUNCTION and second in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK
+
+
+def _cell(value: Any) -> Cell:
+    """A value of a result; bytes, which only an expression can make, as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _short(error: Exception) -> str:
