@@ -41,9 +41,8 @@ from report import Figure, report
 
 GIB = 1 << 30
 STATE_BYTES_08B = 19.3 * (1 << 20)
-"""A saved recurrent state of Qwen3.5-0.8B: the budgets are scaled by this model's state over that one."""
+"""A saved recurrent state of Qwen3.5-0.8B: the budget is scaled by this model's state over that one."""
 BUDGET_08B = 4 * GIB
-DISK_BUDGET_08B = 20 * GIB
 
 Message = dict[str, Any]
 console = Console()
@@ -117,9 +116,9 @@ def _shared(left: bytes, right: bytes) -> int:
 class Server:
     """A real `ramet serve` process that can be killed and started again on the same folder."""
 
-    def __init__(self, model: Path, directory: Path, memory: int, disk: int | None) -> None:
-        """`directory` is for its log and, where `disk` says how many bytes, its sessions."""
-        self.model, self.directory, self.memory, self.disk = model, directory, memory, disk
+    def __init__(self, model: Path, directory: Path, memory: int, stored: bool) -> None:
+        """`directory` is for its log and, if they are `stored`, its sessions."""
+        self.model, self.directory, self.memory, self.stored = model, directory, memory, stored
         self.log = directory / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -130,8 +129,7 @@ class Server:
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "ramet", "serve", "--model", str(self.model), "--port", str(port)]
         command += ["--memory", str(self.memory)]
-        if self.disk is not None:
-            command += ["--directory", str(self.directory / "tree"), "--disk", str(self.disk)]
+        command += ["--directory", str(self.directory / "tree")] if self.stored else ["--memory-only"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         self.url = f"http://127.0.0.1:{port}"
@@ -267,6 +265,11 @@ class Replay:
             )
         return tally
 
+    def disk_bytes(self) -> int:
+        """Rows and states on the server's disk."""
+        stats = self.client.get(f"{self.server.url}/v1/ramet/tree", params={"limit": 1}).json()["stats"]
+        return int(stats["disk_bytes"])
+
 
 def thin_checkpoint(folder: Path, sessions: list[Session]) -> None:
     """A random checkpoint with the layers of Qwen3.5-0.8B, little width, and a tokenizer fitted to the traces."""
@@ -274,10 +277,9 @@ def thin_checkpoint(folder: Path, sessions: list[Session]) -> None:
     write_random_checkpoint(folder, seed=0, preset="thin", corpus=texts, corpus_vocabulary=8192)
 
 
-def budget_for(model: Path) -> tuple[int, int]:
-    """Bytes in memory and on disk: 4 GiB and 20 GiB at the 0.8B shape, scaled to this model's own states."""
-    scale = models.load(model).layout.state_bytes / STATE_BYTES_08B
-    return int(BUDGET_08B * scale), int(DISK_BUDGET_08B * scale)
+def budget_for(model: Path) -> int:
+    """Bytes of memory: 4 GiB at the 0.8B shape, scaled to this model's own states."""
+    return int(BUDGET_08B * models.load(model).layout.state_bytes / STATE_BYTES_08B)
 
 
 def figures_of(name: str, tally: Tally, target: str, peer: str) -> list[Figure]:
@@ -310,17 +312,16 @@ def main() -> None:
         if model is None:
             model = Path(scratch) / "thin"
             thin_checkpoint(model, sessions)
-        memory, disk = budget_for(model)
+        memory = budget_for(model)
         console.print(
-            f"{len(sessions)} sessions; all states in {memory / (1 << 20):.1f} MiB of memory (4 GiB at the 0.8B shape),"
-            f" on disk in {disk / (1 << 20):.1f} MiB (20 GiB)"
+            f"{len(sessions)} sessions; all states in {memory / (1 << 20):.1f} MiB of memory (4 GiB at the 0.8B shape)"
         )
         peers = {1: "llama-server 1.006", 8: "llama-server 1.02-1.06 (4 interleaved)", 32: "llama-server: 4 slots"}
         for interleaved, stored in ((1, False), (8, False), (32, False), (8, True)):
             name = "one after another" if interleaved == 1 else f"{interleaved} interleaved{', on disk' * stored}"
             directory = Path(scratch) / name
             directory.mkdir()
-            server = Server(model, directory, memory, disk if stored else None)
+            server = Server(model, directory, memory, stored)
             server.start()
             try:
                 replay, prefixes, start = Replay(server, model), Prefixes(), time.monotonic()
@@ -332,6 +333,8 @@ def main() -> None:
                 )
                 explain(name, tally, options.explain)
                 if stored:
+                    kept = replay.disk_bytes() / memory * BUDGET_08B / GIB
+                    figures.append(Figure(f"{name}: disk", kept, "GiB", note="as it would be at the 0.8B shape"))
                     server.stop(kill=True)
                     server.start()
                     back = replay.go_back(sessions, prefixes, interleaved)
