@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 
 from ramet.agent.cells import plain, read_column, read_date, read_number
-from ramet.agent.doubts import doubts
+from ramet.agent.doubts import doubts, mended
 from ramet.agent.linking import Linker
 from ramet.agent.sql import QueryError, Table, TableError, load_table
 from ramet.agent.table_prompt import answer_text, describe, expand, show_result
@@ -275,3 +275,22 @@ def test_what_the_model_sees(table: Table) -> None:
 )
 def test_what_speaks_against_a_query(table: Table, question: str, query: str, expected: int) -> None:
     assert doubts(query, table, Linker(table).link(question)) == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "query", "expected"),
+    [
+        ("goals of Zoe Park", "SELECT c3 FROM t WHERE c2 = v1", "SELECT c3 FROM t WHERE c1 = v1"),
+        ("goals of Ajax", "SELECT SUM(c3) FROM t WHERE c1 IN (v1)", "SELECT SUM(c3) FROM t WHERE c2 IN (v1)"),
+        ("players born in 1990", "SELECT c1 FROM t WHERE c2 = v1", "SELECT c1 FROM t WHERE c4 = v1"),
+        ("average goals of the players", "SELECT AVG(c1) FROM t", "SELECT AVG(c3) FROM t"),
+        (
+            "clubs with more than 1 player",
+            "SELECT c2 FROM t WHERE c1 > v1",
+            "SELECT c2 FROM t GROUP BY c2 HAVING COUNT(*) > v1",
+        ),
+        ("goals over 5", "SELECT c1 FROM t WHERE c3 > v1", "SELECT c1 FROM t WHERE c3 > v1"),
+    ],
+)
+def test_queries_that_types_leave_one_reading_for(table: Table, question: str, query: str, expected: str) -> None:
+    assert mended(query, table, Linker(table).link(question)) == expected

@@ -223,7 +223,7 @@ class TableAgent:
         query, call_id = _query_of(calls[0]), str(calls[0].get("id", "call_1"))
         sql: str | None = None
         try:
-            query = mended(query, linked)
+            query = mended(query, self.table, linked)
             sql = expand(query, self.table, linked.values)
             result = self.table.query(sql)
         except QueryError as error:

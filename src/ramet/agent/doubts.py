@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ramet.agent.linking import Linked
+from ramet.agent.linking import Linked, Value
 from ramet.agent.sql import Table
 
 _COLUMN = re.compile(r"\bc(\d+)\b")
@@ -14,6 +14,8 @@ _ROW = re.compile(r"\browid (?:=|<|>|<=|>=) v\d")
 _COMPARED = re.compile(r"\bc(\d+) (=|!=|<>|<=|>=|<|>|BETWEEN) v(\d+)(?: AND v(\d+))?")
 _AGGREGATE = re.compile(r"SELECT (?:ABS\()*(?:\(SELECT )?(?:COUNT|SUM|AVG|MIN|MAX)\(")
 _EQUAL = re.compile(r"\bc(\d+)( (?:=|!=|<>|LIKE|NOT LIKE) v\d+\b| (?:NOT )?IN \(v\d+(?:, v\d+)*\))")
+_ORDERED = re.compile(r"\bc(\d+) (=|<=|>=|<|>) v(\d+)\b")
+_MORE_ROWS = re.compile(r"SELECT c(\d+) FROM t WHERE c(\d+) (>=|>|<|<=) v(\d+)")
 _TEXT = ("name", "kind", "bool")
 _KINDS = ("like", "num", "date", "text")
 
@@ -72,19 +74,42 @@ def _named(linked: Linked) -> list[set[int]]:
     return named
 
 
-def mended(query: str, linked: Linked) -> str:
-    """`query` with each cell of the question compared in a column that has it.
+def mended(query: str, table: Table, linked: Linked) -> str:
+    """`query` with what its types leave but one reading for put right.
 
-    A cell's columns are known from the table, so `c3 = v1` where only c7 has such a cell can but mean `c7 = v1`.
+    A cell is compared in a column that has it; a date in the only column of dates, where it met text; a column of text
+    with `more than 3` counts its rows; a sum over text is one over the only number that the question names and the
+    query leaves out.
     """
 
-    def compared(match: re.Match[str]) -> str:
-        handles = [int(n) for n in _VALUE.findall(match[2])]
-        if any(not 0 < n <= len(linked.values) or linked.values[n - 1].kind not in ("cell", "like") for n in handles):
-            return match[0]
-        homes = set.intersection(*(set(linked.values[n - 1].columns) for n in handles))
-        if not homes or int(match[1]) - 1 in homes:
-            return match[0]
-        return f"c{min(homes) + 1}{match[2]}"
+    def value_of(handle: str) -> Value | None:
+        return linked.values[int(handle) - 1] if 0 < int(handle) <= len(linked.values) else None
 
-    return _EQUAL.sub(compared, query)
+    def at_home(match: re.Match[str]) -> str:
+        values = [value_of(n) for n in _VALUE.findall(match[2])]
+        homes = [set(v.columns) if v is not None and v.kind in ("cell", "like") else set() for v in values]
+        common = set.intersection(*homes)
+        return match[0] if not common or int(match[1]) - 1 in common else f"c{min(common) + 1}{match[2]}"
+
+    def on_a_date(match: re.Match[str]) -> str:
+        value = value_of(match[3])
+        if value is None or value.kind != "date" or value.columns or _kind(table, int(match[1])) not in _TEXT:
+            return match[0]
+        dates = [i for i, column in enumerate(table.columns, 1) if column.kind == "date"]
+        return f"c{dates[0]} {match[2]} v{match[3]}" if len(dates) == 1 else match[0]
+
+    def of_a_number(match: re.Match[str]) -> str:
+        if _kind(table, int(match[2])) not in _TEXT:
+            return match[0]
+        used = {int(n) for n in _COLUMN.findall(query)}
+        named = set().union(*_named(linked)) - used
+        numbers = [n for n in named if _kind(table, n) in ("int", "real")]
+        return f"{match[1]}(c{numbers[0]})" if len(numbers) == 1 else match[0]
+
+    query = _EQUAL.sub(at_home, query)
+    query = _ORDERED.sub(on_a_date, query)
+    query = _ARITHMETIC.sub(of_a_number, query)
+    having = _MORE_ROWS.fullmatch(query)
+    if having and _kind(table, int(having[2])) == "name" and (value := value_of(having[4])) and value.kind == "num":
+        return f"SELECT c{having[1]} FROM t GROUP BY c{having[1]} HAVING COUNT(*) {having[3]} v{having[4]}"
+    return query

@@ -117,7 +117,7 @@ def answer_greedily(model: Model, encoder: Encoder, cases: Sequence[Case], tries
                 elif query == said:
                     continue
                 try:
-                    query = mended(query, case.linked)
+                    query = mended(query, case.table, case.linked)
                     result = case.table.query(expand(query, case.table, case.linked.values))
                     case.query, case.result, heard = query, result, show_result(result)
                 except QueryError as error:
