@@ -58,6 +58,21 @@ def test_reply_tokens_are_those_of_the_text(model: Recorder, tree: Tree) -> None
     cursor.close()
 
 
+def test_pruning_a_reply_leaves_the_older_one_with_the_same_words(model: Recorder, tree: Tree) -> None:
+    nodes = []
+    for seed in (1, 2, 1):
+        path = tokens(30, seed=seed)
+        cursor = tree.open(path, limit=29)
+        run(model, cursor, path)
+        nodes.append(cursor.commit(30, text="yes", generated=True))
+        cursor.close()
+        assert tree.reply_tokens("yes") == path
+    tree.prune(nodes[0])
+    assert tree.reply_tokens("yes") == tokens(30, seed=2)
+    tree.prune(nodes[1])
+    assert tree.reply_tokens("yes") is None
+
+
 def test_match_says_where_and_why_a_prompt_leaves(model: Recorder, tree: Tree) -> None:
     path = tokens(300)
     cursor = tree.open(path, limit=299)

@@ -19,7 +19,8 @@ class Nodes:
         self._by_id: dict[str, Node] = {root.id: root}
         self._places: dict[str, Segment] = {root.id: trunk}
         self._children: dict[str, dict[str, Node]] = {}
-        self._replies: dict[str, Node] = {}
+        self._replies: dict[str, dict[str, Node]] = {}
+        """The nodes that a model wrote, by its words and by id; the latest is the last."""
         trunk.nodes.append(root)
 
     def __len__(self) -> int:
@@ -69,9 +70,11 @@ class Nodes:
 
     def reply_tokens(self, text: str) -> list[int] | None:
         """The tokens of a reply; the latest if there were several with this text."""
-        node = self._replies.get(text)
-        if node is None or node.reply is None:
+        written = self._replies.get(text)
+        if written is None:
             return None
+        node = next(reversed(written.values()))
+        assert node.reply is not None
         tokens: list[int] = np.asarray(node.tokens[node.reply.start : node.reply.end]).tolist()
         return tokens
 
@@ -82,8 +85,7 @@ class Nodes:
         self._places[node.id] = segment
         self._children.setdefault(node.parent.id, {})[node.id] = node
         segment.nodes.append(node)
-        if node.reply is not None:
-            self._replies[node.reply.text] = node
+        self._index_reply(node)
 
     def complete(self, node: Node, message: dict[str, Any] | None, bill: Bill | None, reply: Reply | None) -> bool:
         """Tell a node what it was not told when it was first committed; returns whether that was anything."""
@@ -92,8 +94,7 @@ class Nodes:
             if value is not None and getattr(node, name) is None:
                 object.__setattr__(node, name, value)
                 changed = True
-        if node.reply is not None:
-            self._replies[node.reply.text] = node
+        self._index_reply(node)
         return changed
 
     def remove(self, node: Node) -> Segment:
@@ -102,8 +103,18 @@ class Nodes:
         del self._by_id[node.id]
         del self._children[node.parent.id][node.id]
         self._children.pop(node.id, None)
-        if node.reply is not None and self._replies.get(node.reply.text) is node:
-            del self._replies[node.reply.text]
+        if node.reply is not None:
+            written = self._replies[node.reply.text]
+            del written[node.id]
+            if not written:
+                del self._replies[node.reply.text]
         segment = self._places.pop(node.id)
         segment.nodes.remove(node)
         return segment
+
+    def _index_reply(self, node: Node) -> None:
+        """Make a node, if a model wrote it, the latest with its words."""
+        if node.reply is not None:
+            written = self._replies.setdefault(node.reply.text, {})
+            written.pop(node.id, None)
+            written[node.id] = node
