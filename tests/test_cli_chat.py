@@ -110,13 +110,13 @@ def test_the_system_message_is_said_once(checkpoint: Path, home: Path) -> None:
 def test_wrong_commands_are_explained_and_the_chat_goes_on(checkpoint: Path, home: Path) -> None:
     result = chat(
         checkpoint, "/dance", "/fork", "/goto", "/goto zz", "/back x", "/retry", "/save", "/save /no/such/folder/x",
-        '/goto "', "/help", "still here", "/quit",
+        '/goto "', "/help", "still here", "/fork two words", f"/back {'9' * 5000}", "/quit",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     for said in (
         "there is no command /dance", "nothing to fork yet", "say where", "no node begins with 'zz'",
         "takes a number of turns, not 'x'", "nothing to ask again", "say where to", "cannot write /no/such/folder/x",
-        "No closing quotation",
+        "No closing quotation", "a name is one word", "takes a number of turns, not '999",
     ):  # fmt: skip
         assert said in result.stderr
     assert "/goto PLACE" in result.stdout
@@ -159,7 +159,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint: Path, home: Path) -
             process.stdout.read(1)
             time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-        process.stdin.write(b"/help\n/quit\n")
+        process.stdin.write(b"/help\n/help\n/quit\n")  # the last signal may take one of them
         process.stdin.flush()
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -177,6 +178,8 @@ class Terminal:
         node = self.conversation.node
         if node is None:
             raise RametError("there is nothing to fork yet: say something first")
+        if len(words) > 1:
+            raise RametError(f'a name is one word, or in quotes: /fork "{" ".join(words)}"')
         name = words[0] if words else str(next(n for n in range(1, len(self.kept) + 2) if str(n) not in self.kept))
         self.kept[name] = node.id
         console.print(f"Kept this place ({node.id[:8]}) as {name}. Go on; /goto {name} comes back here.", markup=False)
@@ -188,8 +191,8 @@ class Terminal:
         self.say_place()
 
     def back(self, words: list[str]) -> None:
-        if words and not (words[0].isdecimal() and int(words[0])):
-            raise RametError(f"/back takes a number of turns, not {words[0]!r}")
+        if len(words) > 1 or (words and not re.fullmatch(r"0*[1-9]\d{,8}", words[0])):
+            raise RametError(f"/back takes a number of turns, not {shorten(' '.join(words), 40)!r}")
         self.conversation.back(int(words[0]) if words else 1)
         self.say_place()
 
