@@ -1,4 +1,4 @@
-"""Errors that are the user's to act on. Their message says what is wrong, where, and what to do; no traceback is shown."""
+"""Errors that are the user's to act on: the message says what is wrong, where, and what to do; no traceback is shown."""
 
 from __future__ import annotations
 
