@@ -1,4 +1,4 @@
-"""Errors that are the user's to act on: the message says what is wrong, where, and what to do; no traceback is shown."""
+"""Errors that are the user's to act on. Each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
