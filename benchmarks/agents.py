@@ -282,9 +282,9 @@ def budget_for(model: Path) -> int:
     return int(BUDGET_08B * models.load(model).layout.state_bytes / STATE_BYTES_08B)
 
 
-def figures_of(name: str, tally: Tally, target: str, peer: str) -> list[Figure]:
+def figure_of(name: str, tally: Tally, target: str, peer: str) -> Figure:
     note = f"{tally.computed:,} computed, {tally.least:,} least, {tally.prompt:,} asked, {tally.requests} requests"
-    return [Figure(name, tally.ratio, "computed / least", target, peer, note)]
+    return Figure(name, tally.ratio, "computed / least", target, peer, note)
 
 
 def explain(name: str, tally: Tally, most: int) -> None:
@@ -326,7 +326,7 @@ def main() -> None:
             try:
                 replay, prefixes, start = Replay(server, model), Prefixes(), time.monotonic()
                 tally = replay.sessions(sessions, interleaved, prefixes, name)
-                figures += figures_of(name, tally, "<= 1.02", peers[interleaved])
+                figures.append(figure_of(name, tally, "<= 1.02", peers[interleaved]))
                 figures.append(Figure(f"{name}: time", time.monotonic() - start, "s"))
                 figures.append(
                     Figure(f"{name}: server memory", server.resident_gib(), "GiB", note="whole process, at the end")
@@ -338,12 +338,12 @@ def main() -> None:
                     server.stop(kill=True)
                     server.start()
                     back = replay.go_back(sessions, prefixes, interleaved)
-                    figures += figures_of(
-                        "killed, started, a turn taken back", back, "<= 1.02", "llama-server: recomputes all"
+                    figures.append(
+                        figure_of("killed, started, a turn taken back", back, "<= 1.02", "llama-server: recomputes all")
                     )
                     explain("after the restart", back, options.explain)
                     once = replay.at_once(16, 4000)
-                    figures += figures_of("16 at once on a cold 4k prefix", once, "<= 1.02", "llama-server 3.4")
+                    figures.append(figure_of("16 at once on a cold 4k prefix", once, "<= 1.02", "llama-server 3.4"))
                     explain("at once", once, options.explain)
             finally:
                 server.stop()

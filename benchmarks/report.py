@@ -42,9 +42,7 @@ def report(title: str, figures: Sequence[Figure], json_file: Path | None) -> Non
     for column in ("name", "value", "unit", "target", "peer", "note"):
         table.add_column(column, justify="right" if column == "value" else "left")
     for figure in figures:
-        table.add_row(
-            figure.name, f"{figure.value:,.4g}", figure.unit, figure.target, figure.peer, figure.note, end_section=False
-        )
+        table.add_row(figure.name, f"{figure.value:,.4g}", figure.unit, figure.target, figure.peer, figure.note)
     Console().print(table)
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramet.cli.output import as_option, console, messages, parse_size, plural, printable, shorten, show_error
-from ramet.cli.places import find_model, trees
+from ramet.cli.places import ModelOption, find_model, trees
 from ramet.errors import RametError
 
 if TYPE_CHECKING:
@@ -33,15 +33,7 @@ HELP = """\
 
 
 def chat(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="DIR|ORG/NAME",
-            help="Checkpoint folder, or a pulled model. (default: the small one)",
-        ),
-    ] = None,
+    model: ModelOption = None,
     session: Annotated[
         str | None, typer.Option(metavar="NODE|last", help="Go on from here: a node's id, or [bold]last[/].")
     ] = None,

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import ramet
 from ramet.errors import RametError
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", metavar="DIR|ORG/NAME", help="Checkpoint folder, or a pulled model. (default: the small one)"
+    ),
+]
+"""`--model` of the commands that run any model; `find_model` takes its value."""
 
 
 class ModelNotFound(RametError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ramet.cli.output import as_option, messages, parse_size
-from ramet.cli.places import find_model, trees
+from ramet.cli.places import ModelOption, find_model, trees
 
 _EXAMPLE = """
 Ask it:
@@ -27,15 +27,7 @@ Anthropic's client takes base_url="{url}". Stop with Ctrl-C.
 
 
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="DIR|ORG/NAME",
-            help="Checkpoint folder, or a pulled model. (default: the small one)",
-        ),
-    ] = None,
+    model: ModelOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     name: Annotated[
