@@ -31,6 +31,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import Progress
 
@@ -272,9 +273,9 @@ class Replay:
 
 
 def thin_checkpoint(folder: Path, sessions: list[Session]) -> None:
-    """A random checkpoint with the layers of Qwen3.5-0.8B, little width, and a tokenizer fitted to the traces."""
+    """A random bfloat16 checkpoint: Qwen3.5-0.8B's layers, little width, and a tokenizer fitted to the traces."""
     texts = [json.dumps(m, ensure_ascii=False) for s in sessions for m in s.messages]
-    write_random_checkpoint(folder, seed=0, preset="thin", corpus=texts, corpus_vocabulary=8192)
+    write_random_checkpoint(folder, seed=0, preset="thin", dtype=torch.bfloat16, corpus=texts, corpus_vocabulary=8192)
 
 
 def budget_for(model: Path) -> int:

@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -113,9 +114,10 @@ def attend(read: float, rate: float) -> list[Figure]:
     """Decode and prefill over pages; torch gets its keys and values contiguous."""
     figures = []
     block = KV_HEADS * HEAD_DIM * kernels.PAGE_TOKENS
-    for position, rows in ((0, 512), (3584, 512), (8191, 1)):
+    shapes, dtypes = ((0, 512), (3584, 512), (8191, 1)), ((torch.float32, ""), (torch.bfloat16, ", bfloat16 rows"))
+    for (position, rows), (dtype, kept) in product(shapes, dtypes):
         length = position + rows
-        pages = [torch.randn(2 * block) for _ in range(-(-length // kernels.PAGE_TOKENS))]
+        pages = [torch.randn(2 * block).to(dtype) for _ in range(-(-length // kernels.PAGE_TOKENS))]
         spans = Spans([rows], [position], pages=[pages])
         q, k, v = (torch.randn(rows, heads * HEAD_DIM) for heads in (HEADS, KV_HEADS, KV_HEADS))
         seconds = best(
@@ -132,10 +134,10 @@ def attend(read: float, rate: float) -> list[Figure]:
             )
         )
         if rows == 1:
-            size = 2 * KV_HEADS * HEAD_DIM * length * 4 / 1e9
+            size = 2 * KV_HEADS * HEAD_DIM * length * dtype.itemsize / 1e9
             figures.append(
                 Figure(
-                    f"attention, 1 token at {position}",
+                    f"attention, 1 token at {position}{kept}",
                     size / seconds,
                     "GB/s",
                     f">= {0.7 * read:.1f}",
@@ -147,7 +149,7 @@ def attend(read: float, rate: float) -> list[Figure]:
             work = 4 * HEADS * HEAD_DIM * (rows * position + rows * (rows + 1) / 2) / 1e9
             figures.append(
                 Figure(
-                    f"attention, {rows} tokens at {position}",
+                    f"attention, {rows} tokens at {position}{kept}",
                     work / seconds,
                     "GFLOP/s",
                     f">= {0.5 * rate:.0f}",

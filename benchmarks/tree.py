@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents import Prefixes, Session, load_sessions, thin_checkpoint
 from ramet.chat import Chat, Tokenizer
@@ -32,8 +33,9 @@ SCALE = 64
 
 
 def layout(scale: int = 1) -> StateLayout:
-    """The states of Qwen3.5-0.8B: 24,576 B of rows a token, 20.2 MB of recurrent and window states."""
-    return StateLayout((Rows("rows", (6144 // scale, PAGE_TOKENS)),), (Recurrent("states", (5_050_368 // scale,)),))
+    """The states of Qwen3.5-0.8B in bfloat16: 12,288 B of rows a token, 20.2 MB of recurrent and window states."""
+    rows, states = Rows("rows", (6144 // scale, PAGE_TOKENS)), Recurrent("states", (5_050_368 // scale,))
+    return StateLayout((rows,), (states,), row_dtype=torch.bfloat16)
 
 
 def advance(tree: Tree, tokens: list[int], save_at: list[int], boundaries: list[int]) -> int:

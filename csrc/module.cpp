@@ -30,9 +30,9 @@ void require(bool holds, const char* message) {
 class Spans {
  public:
   Spans(const std::vector<Index>& lengths, std::vector<Index> positions,
-        const std::vector<std::vector<Address>>& pages, Index page_elements, const std::vector<Address>& states,
-        Index state_elements)
-      : positions_(std::move(positions)), page_elements_(page_elements), state_elements_(state_elements) {
+        const std::vector<std::vector<Address>>& pages, Index page_elements, bool half,
+        const std::vector<Address>& states, Index state_elements)
+      : positions_(std::move(positions)), page_elements_(page_elements), state_elements_(state_elements), half_(half) {
     const std::size_t count = lengths.size();
     require(positions_.size() == count, "spans: as many positions as lengths are needed");
     require(pages.empty() || pages.size() == count, "spans: as many lists of pages as lengths are needed");
@@ -47,7 +47,7 @@ class Spans {
       require((positions_[s] + lengths[s] + kPageTokens - 1) / kPageTokens <= static_cast<Index>(pages[s].size()),
               "spans: too few pages for position + length tokens");
       first_page_.push_back(static_cast<Index>(pages_.size()));
-      for (const Address page : pages[s]) pages_.push_back(floats(page));
+      for (const Address page : pages[s]) pages_.push_back(memory(page));
     }
     for (const Address state : states) states_.push_back(floats(state));
   }
@@ -67,12 +67,14 @@ class Spans {
  private:
   SpanView view() const {
     return {static_cast<Index>(positions_.size()), offsets_.data(), positions_.data(), states_.data(), pages_.data(),
-            first_page_.data()};
+            half_, first_page_.data()};
   }
 
   std::vector<Index> offsets_, positions_, first_page_;
-  std::vector<float*> pages_, states_;
+  std::vector<void*> pages_;
+  std::vector<float*> states_;
   Index page_elements_, state_elements_;
+  bool half_;
 };
 
 void bind_matrices(nb::module_& m) {
@@ -162,7 +164,7 @@ void bind_sessions(nb::module_& m) {
   m.attr("PAGE_TOKENS") = kPageTokens;
   nb::class_<Spans>(m, "Spans")
       .def(nb::init<const std::vector<Index>&, std::vector<Index>, const std::vector<std::vector<Address>>&, Index,
-                    const std::vector<Address>&, Index>());
+                    bool, const std::vector<Address>&, Index>());
   m.def("causal_conv", [](Address x, Index x_stride, Address weight, Index taps, Index width, const Spans& spans,
                           Index state_offset, Address out) {
     const SpanView view = spans.with_states(state_offset, (taps - 1) * width);

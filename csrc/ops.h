@@ -87,7 +87,8 @@ struct SpanView {
   const Index* offsets;
   const Index* positions;
   float* const* states;
-  float* const* pages;       // of all sessions, one after the other
+  void* const* pages;        // of all sessions, one after the other
+  bool half;                 // their rows are bfloat16, else float32
   const Index* first_page;   // where those of session s begin
 };
 

@@ -32,6 +32,14 @@ RAMET_INLINE void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 RAMET_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
 RAMET_INLINE Vec load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
 RAMET_INLINE void store_first(float* p, Vec a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+// bfloat16, widened.
+RAMET_INLINE Vec widened(__m256i halves) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+}
+RAMET_INLINE Vec load(const std::uint16_t* p) {
+  return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+RAMET_INLINE Vec load_first(const std::uint16_t* p, int n) { return widened(_mm256_maskz_loadu_epi16(first(n), p)); }
 RAMET_INLINE Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 RAMET_INLINE Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 RAMET_INLINE Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -85,6 +93,16 @@ RAMET_INLINE Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
 RAMET_INLINE Vec keep_first(Vec a, int n, Vec other) {
   return {_mm256_blendv_ps(other.v, a.v, _mm256_castsi256_ps(first(n)))};
 }
+// bfloat16, widened.
+RAMET_INLINE Vec load(const std::uint16_t* p) {
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
+}
+RAMET_INLINE Vec load_first(const std::uint16_t* p, int n) {
+  std::uint16_t lanes[8] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
 // a where x < limit is false, 0 where it is true.
 RAMET_INLINE Vec zero_where_less(Vec a, Vec x, Vec limit) {
   return {_mm256_and_ps(a.v, _mm256_cmp_ps(x.v, limit.v, _CMP_NLT_UQ))};
@@ -129,6 +147,19 @@ RAMET_INLINE Vec load_first(const float* p, int n) {
 RAMET_INLINE void store_first(float* p, Vec a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
+// bfloat16, widened.
+RAMET_INLINE Vec load(const std::uint16_t* p) {
+  Words bits;
+  for (int i = 0; i < 8; ++i) bits[i] = static_cast<std::uint32_t>(p[i]) << 16;
+  Vec a;
+  std::memcpy(&a.v, &bits, sizeof a.v);
+  return a;
+}
+RAMET_INLINE Vec load_first(const std::uint16_t* p, int n) {
+  std::uint16_t lanes[8] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
 RAMET_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
 RAMET_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
 RAMET_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
@@ -166,6 +197,15 @@ RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
 }
 
 #endif
+
+// `to` becomes x in its own precision: bfloat16 (std::uint16_t) by rounding to the nearest, ties to even.
+RAMET_INLINE void put(float& to, float x) { to = x; }
+RAMET_INLINE void put(std::uint16_t& to, float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16, quiet = bits >> 16 | 0x40u;
+  to = static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);  // no number stays none
+}
 
 // The sum and the largest of all lanes: halves are folded onto each other, the same tree for every instruction set.
 RAMET_INLINE float sum(Vec a) {
@@ -210,7 +250,10 @@ RAMET_INLINE void over_columns(std::ptrdiff_t columns, Body body) {
   for (; c + Vec::width <= columns; c += Vec::width) body(c, Vec::width);
   if (c < columns) body(c, static_cast<int>(columns - c));
 }
-RAMET_INLINE Vec load_lanes(const float* p, int lanes) { return lanes == Vec::width ? load(p) : load_first(p, lanes); }
+template <class Element>
+RAMET_INLINE Vec load_lanes(const Element* p, int lanes) {
+  return lanes == Vec::width ? load(p) : load_first(p, lanes);
+}
 RAMET_INLINE void store_lanes(float* p, Vec a, int lanes) {
   if (lanes == Vec::width)
     store(p, a);

@@ -37,7 +37,10 @@ def generator(seed: int) -> torch.Generator:
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Equal in every bit: the sign of a zero counts."""
-    return a.shape == b.shape and torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
+    if a.shape != b.shape or a.dtype is not b.dtype:
+        return False
+    bits = torch.int16 if a.dtype is torch.bfloat16 else torch.int32
+    return torch.equal(a.contiguous().view(bits), b.contiguous().view(bits))
 
 
 def error(actual: Tensor, expected: Tensor) -> float:

@@ -27,13 +27,14 @@ class Layer:
     columns: int
     state_elements: int = 0
     page_elements: int = 0
+    row_dtype: torch.dtype = torch.float32
 
     def new_state(self, seed: int) -> Tensor:
         return torch.randn(self.state_elements, generator=generator(seed))
 
     def new_pages(self, length: int) -> list[Tensor]:
         count = -(-length // PAGE_TOKENS) if self.page_elements else 0
-        return [torch.full((self.page_elements,), GARBAGE) for _ in range(count)]
+        return [torch.full((self.page_elements,), GARBAGE, dtype=self.row_dtype) for _ in range(count)]
 
     def spans(self, lengths: list[int], positions: list[int], states: list[Tensor], pages: list[list[Tensor]]) -> Spans:
         if self.page_elements:
@@ -78,7 +79,7 @@ def delta_layer(k_heads: int, repeats: int, k_dim: int, v_dim: int, seed: int) -
     return Layer(run, width + 2 * v_heads, state_elements=v_heads * k_dim * v_dim + 2 * MARGIN)
 
 
-def attention_layer(kv_heads: int, group: int, head_dim: int) -> Layer:
+def attention_layer(kv_heads: int, group: int, head_dim: int, row_dtype: torch.dtype = torch.float32) -> Layer:
     heads, block = kv_heads * group, kv_heads * head_dim * PAGE_TOKENS
     q, k = heads * head_dim, kv_heads * head_dim
 
@@ -96,7 +97,7 @@ def attention_layer(kv_heads: int, group: int, head_dim: int) -> Layer:
             scale=head_dim**-0.5,
         )
 
-    return Layer(run, q + 2 * k, page_elements=2 * block + 3 * MARGIN)
+    return Layer(run, q + 2 * k, page_elements=2 * block + 3 * MARGIN, row_dtype=row_dtype)
 
 
 def inputs(layer: Layer, length: int, seed: int) -> Tensor:
@@ -220,6 +221,7 @@ def test_delta_rule_against_the_reference(isa: str, k_heads: int, repeats: int, 
 
 
 @each_isa
+@pytest.mark.parametrize("row_dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @given(
     length=st.integers(1, 200),
     kv_heads=st.integers(1, 3),
@@ -232,14 +234,15 @@ def test_delta_rule_against_the_reference(isa: str, k_heads: int, repeats: int, 
 @example(length=64, kv_heads=1, group=1, head_dim=1, sizes=[63], seed=0)
 @some
 def test_attention(
-    isa: str, length: int, kv_heads: int, group: int, head_dim: int, sizes: list[int], seed: int
+    isa: str, row_dtype: torch.dtype, length: int, kv_heads: int, group: int, head_dim: int, sizes: list[int], seed: int
 ) -> None:
-    layer = attention_layer(kv_heads, group, head_dim)
+    layer = attention_layer(kv_heads, group, head_dim, row_dtype)
     with running(isa):
         x = inputs(layer, length, seed)
         out, _, pages = layer.session(x, [length], seed)
         parts = x.double().split([kv_heads * group * head_dim, kv_heads * head_dim, kv_heads * head_dim], -1)
         q, k, v = (part.view(1, length, -1, head_dim) for part in parts)
+        k, v = (part.to(row_dtype).double() for part in (k, v))  # what is read is what was kept
         expected = reference.attention(q, k, v, None, head_dim**-0.5)
         assert error(out, expected.reshape(length, -1)) < 2e-6
         block = kv_heads * head_dim * PAGE_TOKENS
@@ -248,12 +251,33 @@ def test_attention(
             here = k[0, tokens].shape[0]
             keys = page[MARGIN : MARGIN + block].view(kv_heads, head_dim, PAGE_TOKENS)
             values = page[2 * MARGIN + block : 2 * MARGIN + 2 * block].view(kv_heads, PAGE_TOKENS, head_dim)
-            assert same_bits(keys[..., :here], k[0, tokens].float().permute(1, 2, 0))
-            assert same_bits(values[:, :here], v[0, tokens].float().permute(1, 0, 2))
+            assert same_bits(keys[..., :here], k[0, tokens].to(row_dtype).permute(1, 2, 0))
+            assert same_bits(values[:, :here], v[0, tokens].to(row_dtype).permute(1, 0, 2))
             written = 2 * kv_heads * head_dim * here
             assert page.isnan().sum() == page.numel() - written
         check_cuts(layer, length, sizes, seed)
         check_company(layer, [length, 1, 70], sizes, seed)
+
+
+@each_isa
+def test_rows_are_rounded_to_the_nearest_bfloat16(isa: str) -> None:
+    """Ties to even, subnormal numbers and infinities included; what overflows is infinite, no number stays none."""
+    random = torch.randint(-(2**31), 2**31, (64 * 16,), generator=generator(8)).to(torch.int32)
+    ties = torch.arange(0, 1 << 20, 1 << 15).to(torch.int32) + 0x3F800000
+    bits = torch.cat([random, ties, torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0x7F7FFFFF, 0x7F800000, 0x7F800001])])
+    count = -(-len(bits) // 16)
+    x = torch.zeros(count * 16, dtype=torch.int32)
+    x[: len(bits)] = bits
+    rows = x.view(torch.float32).view(count, 16)
+    layer = attention_layer(1, 1, 16, torch.bfloat16)
+    with running(isa):
+        _, _, pages = layer.session(torch.cat([torch.zeros(count, 16), rows, rows], 1), [count], 0)
+    block, expected = 16 * PAGE_TOKENS, rows.bfloat16()
+    keys = torch.cat([page[MARGIN : MARGIN + block].view(16, PAGE_TOKENS).T for page in pages])[:count]
+    values = torch.cat([page[2 * MARGIN + block :][:block].view(PAGE_TOKENS, 16) for page in pages])[:count]
+    for kept in (keys, values):
+        assert torch.equal(kept.isnan(), rows.isnan())
+        assert same_bits(kept[~rows.isnan()], expected[~rows.isnan()])
 
 
 @each_isa
@@ -298,8 +322,13 @@ def test_large_scores_do_not_overflow(isa: str) -> None:
 @each_isa
 @pytest.mark.parametrize(
     "layer",
-    [conv_layer(700, 4, 1), delta_layer(2, 2, 64, 96, 1), attention_layer(2, 3, 40)],
-    ids=["conv", "delta", "attention"],
+    [
+        conv_layer(700, 4, 1),
+        delta_layer(2, 2, 64, 96, 1),
+        attention_layer(2, 3, 40),
+        attention_layer(2, 3, 40, torch.bfloat16),
+    ],
+    ids=["conv", "delta", "attention", "attention over bfloat16"],
 )
 def test_threads_do_not_change_a_bit(isa: str, layer: Layer) -> None:
     x = inputs(layer, 300, 7)
@@ -325,6 +354,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ("same number", lambda: Spans([1, 1], [0, 0], states=[state, state[:32]])),
         ("contiguous", lambda: Spans([1], [0], states=[state[::2]])),
         ("float32", lambda: Spans([1], [0], pages=[[page.double()]])),
+        ("bfloat16", lambda: Spans([65], [0], pages=[[page.bfloat16(), page]])),
     ]
     conv, delta, attend = conv_layer(8, 4, 0), delta_layer(1, 1, 4, 8, 0), attention_layer(1, 1, 4)
     for layer in (conv, delta):

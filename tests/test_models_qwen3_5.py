@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,12 @@ def test_bfloat16_weights_give_the_bits_of_their_widening(tmp_path: Path, tokens
     half = write_random_checkpoint(tmp_path / "half", seed=3, moe=moe, dtype=torch.bfloat16)
     save(load_trainable(half), tmp_path / "wide")
     narrow, wide = models.load(half), models.load(tmp_path / "wide")
+    assert (narrow.layout.row_dtype, wide.layout.row_dtype) == (torch.bfloat16, torch.float32)
+    # the rows' precision is the checkpoint's, and all that differs
+    rounded = run(narrow, tokens[0])
+    assert torch.equal(rounded, run(narrow, tokens[0], 17))
+    assert 1e-4 < (rounded - run(wide, tokens[0])).abs().max() < 0.1
+    narrow.layout = replace(narrow.layout, row_dtype=torch.float32)
     assert torch.equal(run(narrow, tokens[0]), run(wide, tokens[0]))
     assert (run(narrow, tokens[0], 17) - oracle_logits(half, tokens[0])).abs().max() < 1e-4
     assert isinstance(narrow, Qwen3_5)

@@ -29,10 +29,12 @@ TOKENS = st.builds(
 class Sessions(RuleBasedStateMachine):
     """Random sessions over one tree whose budgets hold only a few of them."""
 
+    dtype = torch.float32
+
     def __init__(self) -> None:
         super().__init__()
         torch.set_num_threads(1)
-        self.model = tiny_model()
+        self.model = tiny_model(self.dtype)
         self.live: list[tuple[Cursor, list[int]]] = []  # a session and its path, run or not
         self.paths: list[list[int]] = [[]]  # everything that was asked for
         self.folder = quick_folder()
@@ -205,6 +207,12 @@ class Sessions(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+class HalfSessions(Sessions):
+    """The same over a bfloat16 checkpoint, whose rows are rounded."""
+
+    dtype = torch.bfloat16
+
+
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 
 
@@ -214,11 +222,13 @@ def written_when_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WRITE_DELAY", 3600.0)
 
 
-def test_any_sequence_of_operations() -> None:
-    run_state_machine_as_test(Sessions, settings=settings(max_examples=20, stateful_step_count=30, **_COMMON))
+@pytest.mark.parametrize("machine", [Sessions, HalfSessions])
+def test_any_sequence_of_operations(machine: type[Sessions]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=30, **_COMMON))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_very_many_sequences_of_operations() -> None:
-    run_state_machine_as_test(Sessions, settings=settings(max_examples=400, stateful_step_count=60, **_COMMON))
+@pytest.mark.parametrize("machine", [Sessions, HalfSessions])
+def test_very_many_sequences_of_operations(machine: type[Sessions]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=400, stateful_step_count=60, **_COMMON))

@@ -1,5 +1,6 @@
 // Causal attention: pages in order of position, a running softmax per row. A row's arithmetic is the same whichever
 // rows share its block: scores are summed over the head's columns in order, values over the page's keys in order.
+// `Row` is what a page holds: float, or std::uint16_t for bfloat16, rounded once, when the row is written.
 #include <type_traits>
 
 #include "../ops.h"
@@ -17,8 +18,8 @@ constexpr int kRows = Vec::width == 16 ? 12 : 6;        // rows of the largest r
 constexpr Index kTile = 48;                             // about how many query rows read a page together
 
 // scores[r][..] = q[r] . keys for V vectors of a page's keys, [head_dim][64].
-template <int R, int V>
-void score(const float* q, Index head_dim, const float* keys, float* scores) {
+template <int R, int V, class Row>
+void score(const float* q, Index head_dim, const Row* keys, float* scores) {
   Vec sums[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -42,8 +43,8 @@ void score(const float* q, Index head_dim, const float* keys, float* scores) {
 }
 
 // result[r] = result[r] * fade[r] + weights[r][0..count) . values, for V vectors of columns, the last `lanes` wide.
-template <int R, int V>
-void gather(const float* weights, const float* fade, const float* values, Index head_dim, Index count, float* result,
+template <int R, int V, class Row>
+void gather(const float* weights, const float* fade, const Row* values, Index head_dim, Index count, float* result,
             int lanes) {
   Vec sums[R][V];
   const auto width = [&](int v) { return v == V - 1 ? lanes : Vec::width; };
@@ -82,8 +83,8 @@ RAMET_INLINE void over_row_blocks(Index rows, Body body) {
   if (r < rows) body(r, std::integral_constant<int, 1>());
 }
 
-// Rows that see the same first `count` keys of a page.
-struct Rows {
+// Queries that see the same first `count` keys of a page.
+struct Queries {
   const float* q;   // [rows][head_dim]
   float* scores;    // [rows][64]
   float* result;    // [rows][head_dim]
@@ -119,8 +120,8 @@ void weigh(float* scores, Index count, float scale, float& running_top, float& r
 
 // Rows that see the first `count` keys of a page. A strip of the page's keys, then of its values, `V` vectors wide,
 // stays in the L1 cache while all rows pass.
-template <int V>
-void page_in_strips(const Rows& rows, Index row_count, Index size, const float* keys, const float* values, Index count,
+template <int V, class Row>
+void page_in_strips(const Queries& rows, Index row_count, Index size, const Row* keys, const Row* values, Index count,
                     float scale) {
   for (Index key = 0; key < count; key += V * Vec::width)
     over_row_blocks<V>(row_count, [&](Index r, auto block) {
@@ -143,19 +144,21 @@ void page_in_strips(const Rows& rows, Index row_count, Index size, const float* 
   }
 }
 
-void page(const Rows& rows, Index row_count, Index size, const float* keys, const float* values, Index count,
+template <class Row>
+void page(const Queries& rows, Index row_count, Index size, const Row* keys, const Row* values, Index count,
           float scale) {
   if (row_count > kFewRows) return page_in_strips<kVecs>(rows, row_count, size, keys, values, count, scale);
   page_in_strips<kWideVecs>(rows, row_count, size, keys, values, count, scale);
 }
 
 // `tokens` rows of session s from its row `begin` of this step on, and all the query heads of one key head.
+template <class Row>
 void tile(const Attention& a, Index s, Index kv_head, Index begin, Index tokens) {
   const Index group = a.heads / a.kv_heads, count = tokens * group, size = a.head_dim;
   const Index row = a.spans.offsets[s] + begin, position = a.spans.positions[s] + begin;
-  float* const* const pages = a.spans.pages + a.spans.first_page[s];
+  void* const* const pages = a.spans.pages + a.spans.first_page[s];
 
-  Rows rows;
+  Queries rows;
   float* const q = scratch(1, static_cast<std::size_t>(count * (2 * size + kPageTokens + 3)));
   rows.q = q;
   rows.result = q + count * size;
@@ -174,19 +177,19 @@ void tile(const Attention& a, Index s, Index kv_head, Index begin, Index tokens)
 
   const Index last = (position + tokens - 1) / kPageTokens;
   for (Index p = 0; p <= last; ++p) {
-    const float* const keys = pages[p] + a.k_offset + kv_head * size * kPageTokens;
-    const float* const values = pages[p] + a.v_offset + kv_head * size * kPageTokens;
+    const Row* const keys = static_cast<const Row*>(pages[p]) + a.k_offset + kv_head * size * kPageTokens;
+    const Row* const values = static_cast<const Row*>(pages[p]) + a.v_offset + kv_head * size * kPageTokens;
     const Index before = p * kPageTokens;
     if (tokens == 1)  // nothing hides the way of the values from memory but the work on the keys
-      for (Index i = 0; i < size * kPageTokens; i += 16) __builtin_prefetch(values + i);
+      for (Index i = 0; i < size * kPageTokens; i += 64 / Index{sizeof(Row)}) __builtin_prefetch(values + i);
     // Tokens that see the whole page go together; each of the others sees its own number of keys, and not one more:
     // what lies beyond may belong to another branch, or be no number at all.
     Index t = before + kPageTokens - 1 - position;
     t = t < 0 ? 0 : t > tokens ? tokens : t;
     const auto from = [&](Index token) {
       const Index i = token * group;
-      return Rows{rows.q + i * size, rows.scores + i * kPageTokens, rows.result + i * size,
-                  rows.top + i,      rows.total + i,                rows.fade + i};
+      return Queries{rows.q + i * size, rows.scores + i * kPageTokens, rows.result + i * size,
+                     rows.top + i,      rows.total + i,                rows.fade + i};
     };
     if (t < tokens) page(from(t), (tokens - t) * group, size, keys, values, kPageTokens, a.scale);
     for (Index each = 0; each < t; ++each) {
@@ -206,27 +209,28 @@ void tile(const Attention& a, Index s, Index kv_head, Index begin, Index tokens)
     }
 }
 
+template <class Row>
 void write_rows(const Attention& a) {
   const Index rows = a.spans.offsets[a.spans.count], size = a.head_dim;
   parallel_for(a.spans.count * a.kv_heads, static_cast<double>(4 * rows * a.kv_heads * size), [&](Index piece) {
     const Index s = piece / a.kv_heads, h = piece % a.kv_heads;
-    float* const* const pages = a.spans.pages + a.spans.first_page[s];
+    void* const* const pages = a.spans.pages + a.spans.first_page[s];
     for (Index row = a.spans.offsets[s]; row < a.spans.offsets[s + 1]; ++row) {
       const Index position = a.spans.positions[s] + row - a.spans.offsets[s], slot = position % kPageTokens;
-      float* const to = pages[position / kPageTokens];
-      float* const keys = to + a.k_offset + h * size * kPageTokens + slot;
+      Row* const to = static_cast<Row*>(pages[position / kPageTokens]);
+      Row* const keys = to + a.k_offset + h * size * kPageTokens + slot;
+      Row* const values = to + a.v_offset + (h * kPageTokens + slot) * size;
       const float* const key = a.k + row * a.k_stride + h * size;
-      for (Index d = 0; d < size; ++d) keys[d * kPageTokens] = key[d];
-      std::memcpy(to + a.v_offset + (h * kPageTokens + slot) * size, a.v + row * a.v_stride + h * size,
-                  static_cast<std::size_t>(size) * sizeof(float));
+      const float* const value = a.v + row * a.v_stride + h * size;
+      for (Index d = 0; d < size; ++d) put(keys[d * kPageTokens], key[d]);
+      for (Index d = 0; d < size; ++d) put(values[d], value[d]);
     }
   });
 }
 
-}  // namespace
-
-void attention(const Attention& a) {
-  write_rows(a);
+template <class Row>
+void attend(const Attention& a) {
+  write_rows<Row>(a);
   const Index group = a.heads / a.kv_heads, step = group >= kTile ? 1 : kTile / group;
   // Pieces: (session, key head, tile), numbered over each session's tiles.
   Index pieces = 0;
@@ -245,8 +249,12 @@ void attention(const Attention& a) {
       piece -= here;
     }
     const Index begin = piece / a.kv_heads * step, length = a.spans.offsets[s + 1] - a.spans.offsets[s];
-    tile(a, s, piece % a.kv_heads, begin, begin + step < length ? step : length - begin);
+    tile<Row>(a, s, piece % a.kv_heads, begin, begin + step < length ? step : length - begin);
   });
 }
+
+}  // namespace
+
+void attention(const Attention& a) { a.spans.half ? attend<std::uint16_t>(a) : attend<float>(a); }
 
 }  // namespace ramet::RAMET_ISA

@@ -12,6 +12,7 @@ class Spans:
         positions: Sequence[int],
         pages: Sequence[Sequence[int]],
         page_elements: int,
+        half: bool,
         states: Sequence[int],
         state_elements: int,
         /,

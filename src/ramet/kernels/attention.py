@@ -27,8 +27,9 @@ def attention(
 
     q `[T, heads * head_dim]`, k and v `[T, kv_heads * head_dim]`; query head h reads key head `h // (heads //
     kv_heads)`. A page holds its keys at `k_offset` as `[kv_heads, head_dim, 64]` and its values at `v_offset` as
-    `[kv_heads, 64, head_dim]`. The softmax runs page by page in order of position, so a row's bits do not depend on the
-    rows it came with. Rows of a page at or after the session's end are never read.
+    `[kv_heads, 64, head_dim]`. In bfloat16 pages the rows are rounded to the nearest, ties to even, when they are
+    written; the new ones, too, are read from the page. The softmax runs page by page in order of position, so a row's
+    bits do not depend on the rows it came with. Rows of a page at or after the session's end are never read.
     """
     if min(heads, kv_heads, head_dim) < 1 or heads % kv_heads:
         raise ValueError(f"{heads} query heads are no multiple of {kv_heads} key heads")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -221,7 +222,12 @@ class Qwen3_5(nn.Module):
             raise ValueError(f"token {low if low < 0 else high} is not in the vocabulary of {self.vocab_size}")
 
     def pack(self) -> Qwen3_5:
-        """Bring every weight into the compiled ops' form, for serving, module by module, freeing the parameters."""
+        """Bring every weight into the compiled ops' form, for serving, module by module, freeing the parameters.
+
+        Rows take the precision of the embedding, which is the checkpoint's.
+        """
+        assert self.embed_tokens.weight is not None
+        self.layout = replace(self.layout, row_dtype=self.embed_tokens.weight.dtype)
         for module in self.modules():
             if isinstance(module, MLP):  # first, as it packs two of its children as one
                 module.pack()

@@ -1,8 +1,9 @@
 """What a model keeps per session: the three kinds of layer state and where each lies in memory.
 
 A model declares its states once, as a `StateLayout`. Everything above the models (tree, engine) then moves two kinds of
-opaque float32 buffer: *pages*, which hold the rows of `PAGE_TOKENS` consecutive tokens for every layer, and *state
-buffers*, which hold every recurrent and window state of a session at one position.
+opaque buffer: *pages*, which hold the rows of `PAGE_TOKENS` consecutive tokens for every layer, and *state buffers*,
+which hold every recurrent and window state of a session at one position. Rows have the checkpoint's precision: they are
+written once, and rounding them once is what every reader then sees. States are float32, as each token rounds them anew.
 """
 
 from __future__ import annotations
@@ -49,18 +50,22 @@ class Window:
 
 @dataclass(frozen=True)
 class StateLayout:
-    """Where each declared state lies: offsets in float32 elements into a page or into a state buffer."""
+    """Where each declared state lies: offsets in elements into a page (of `row_dtype`) or a state buffer (float32)."""
 
     rows: tuple[Rows, ...]
     fixed: tuple[Recurrent | Window, ...]
+    row_dtype: torch.dtype = torch.float32
+    """Of all rows: bfloat16 for a bfloat16 checkpoint, else float32."""
     row_offsets: dict[str, int] = field(init=False)
     fixed_offsets: dict[str, int] = field(init=False)
     page_elements: int = field(init=False)
     state_elements: int = field(init=False)
 
     def __post_init__(self) -> None:
-        row_offsets, page_elements = _lay_out(self.rows)
-        fixed_offsets, state_elements = _lay_out(self.fixed)
+        if self.row_dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"rows are kept in float32 or bfloat16, not {self.row_dtype}")
+        row_offsets, page_elements = _lay_out(self.rows, self.row_dtype)
+        fixed_offsets, state_elements = _lay_out(self.fixed, torch.float32)
         object.__setattr__(self, "row_offsets", row_offsets)
         object.__setattr__(self, "fixed_offsets", fixed_offsets)
         object.__setattr__(self, "page_elements", page_elements)
@@ -68,30 +73,31 @@ class StateLayout:
 
     @property
     def page_bytes(self) -> int:
-        return 4 * self.page_elements
+        return self.row_dtype.itemsize * self.page_elements
 
     @property
     def state_bytes(self) -> int:
         return 4 * self.state_elements
 
     def new_page(self) -> Tensor:
-        """A zeroed page, float32 `[page_elements]`."""
-        return torch.zeros(self.page_elements)
+        """A zeroed page, `row_dtype` `[page_elements]`."""
+        return torch.zeros(self.page_elements, dtype=self.row_dtype)
 
     def new_state(self) -> Tensor:
         """The state before any token: zeros, float32 `[state_elements]`."""
-        return torch.zeros(self.state_elements)
+        return torch.zeros(self.state_elements, dtype=torch.float32)
 
 
-def _lay_out(states: Sequence[Rows | Recurrent | Window]) -> tuple[dict[str, int], int]:
-    """Offsets of each state, each aligned to 64 bytes (16 float32), and the total number of elements."""
+def _lay_out(states: Sequence[Rows | Recurrent | Window], dtype: torch.dtype) -> tuple[dict[str, int], int]:
+    """Offsets of each state, each aligned to 64 bytes, and the total number of elements."""
     offsets: dict[str, int] = {}
+    line = 64 // dtype.itemsize
     end = 0
     for state in states:
         if state.name in offsets:
             raise ValueError(f"state {state.name!r} is declared twice")
         offsets[state.name] = end
-        end += -(-math.prod(state.shape) // 16) * 16
+        end += -(-math.prod(state.shape) // line) * line
     return offsets, end
 
 
@@ -109,7 +115,7 @@ class Span:
     position: int
     """Absolute position of the first token."""
     pages: Sequence[Tensor]
-    """float32 `[page_elements]` each."""
+    """The layout's `row_dtype`, `[page_elements]` each."""
     state: Tensor
     """float32 `[state_elements]`."""
     logits: int = 1

@@ -103,6 +103,7 @@ class Database:
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
         self.path = directory / f"{name}.sqlite"
         self._sizes = {PAGE: layout.page_bytes, STATE: layout.state_bytes}
+        self._dtypes = {PAGE: layout.row_dtype, STATE: torch.float32}
         self._connections: list[sqlite3.Connection] = []
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,10 @@ class Database:
         return nodes, parts, bad
 
     def read(self, row: PartRow) -> Tensor:
-        """The content of a part, float32. Raises DamagedPart unless it is, bit for bit, what was written."""
+        """The content of a part: a page in the rows' dtype, a state in float32, `[elements]`.
+
+        Raises DamagedPart unless it is, bit for bit, what was written.
+        """
         with self._reading:
             try:
                 found = self._reader.execute("SELECT digest, seal, data FROM part WHERE id = ?", (row.id,)).fetchone()
@@ -153,7 +157,7 @@ class Database:
             raise DamagedPart("its description was changed")
         if len(data) != self._sizes[row.kind] or hashlib.sha256(data).digest() != digest:
             raise DamagedPart("its content was changed")
-        return torch.from_numpy(np.frombuffer(data, dtype="<f4").copy())
+        return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy()).view(self._dtypes[row.kind])
 
     def write(self, batch: Batch, *, durable: bool) -> None:
         """Write a batch in one transaction; with `durable`, it is on the medium on return. Raises DiskError."""
@@ -232,7 +236,8 @@ class Database:
             )
         for row, tensor in batch.parts:
             # a copy of a page: a session may be writing behind the rows that count
-            data = tensor.numpy().tobytes() if row.kind == PAGE else tensor.numpy().data
+            content = tensor.view(torch.uint8).numpy()
+            data = content.tobytes() if row.kind == PAGE else content.data
             digest, name = hashlib.sha256(data).digest(), bytes.fromhex(row.node)
             seal = _part_seal(row.id, row.kind, name, row.position, digest)
             db.execute(

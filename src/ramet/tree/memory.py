@@ -222,7 +222,8 @@ class Memory:
 
 def copied(tensor: Tensor) -> Tensor:
     """A copy made by this thread alone: waiting for torch's others takes longer where the cores are busy."""
-    return torch.from_numpy(tensor.numpy().copy())
+    # numpy has no bfloat16
+    return torch.from_numpy(tensor.view(torch.uint8).numpy().copy()).view(tensor.dtype)
 
 
 def drop_page(page: Page, holder: Segment) -> None:

@@ -35,7 +35,7 @@ class Page:
         self.block = block
         """Its rows are those of positions `64 * block` on."""
         self.data = data
-        """float32 `[page_elements]`, or None while it is on disk only."""
+        """The layout's `row_dtype`, `[page_elements]`; None while it is on disk only."""
         self.fill = fill
         """Rows written so far. A session may write on in place only where nobody has yet: at `fill`."""
         self.holders: list[Segment] = []
