@@ -103,6 +103,16 @@ void bind_matrices(nb::module_& m) {
     nb::gil_scoped_release released;
     ops().route({floats(logits), stride, rows, experts, top_k, ints(chosen), floats(weights)});
   });
+  m.def("route_by_score", [](Address logits, Index stride, Address bias, Index rows, Index experts, Index top_k,
+                             Index groups, Index groups_kept, bool sqrt_softplus, bool normalise, float scale,
+                             Address chosen, Address weights) {
+    nb::gil_scoped_release released;
+    std::vector<float> ranked(static_cast<std::size_t>(rows * (experts + groups)));
+    std::vector<std::int32_t> order(static_cast<std::size_t>(rows * groups));
+    ops().route_by_score({floats(logits), stride, floats(bias), rows, experts, top_k, groups, groups_kept,
+                          sqrt_softplus ? Score::sqrt_softplus : Score::sigmoid, normalise, scale, ranked.data(),
+                          order.data(), ints(chosen), floats(weights)});
+  });
   m.def("experts", [](Address x, Index x_stride, Address chosen, Address weights, Address gate_up, Address down,
                       bool half, Index rows, Index top_k, Index experts, Index hidden, Index intermediate,
                       Address out) {
@@ -142,6 +152,12 @@ void bind_rows(nb::module_& m) {
     nb::gil_scoped_release released;
     ops().norm_rope({floats(x), x_stride, floats(weight), eps, zero_centred, floats(table), rotary, rows, heads, size,
                      slot, floats(out)});
+  });
+  m.def("rope", [](Address x, Index x_stride, Address table, Index rotary, Index rows, Index heads, Index size,
+                   Index start, bool interleaved, bool inverse, Address out) {
+    nb::gil_scoped_release released;
+    ops().rope({floats(x), x_stride, floats(table), rotary, rows, heads, size, start, interleaved, inverse,
+                floats(out)});
   });
   m.def("swiglu", [](Address x, Index x_stride, Index rows, Index width, Address out) {
     nb::gil_scoped_release released;

@@ -56,6 +56,15 @@ struct NormRope {
   float* out;
 };
 
+struct Rope {
+  const float* x;
+  Index x_stride;
+  const float* table;  // [rows][rotary]: cosines, sines
+  Index rotary, rows, heads, size, start;
+  bool interleaved, inverse;
+  float* out;
+};
+
 struct Swiglu {
   const float* x;
   Index x_stride, rows, width;
@@ -138,6 +147,22 @@ struct Route {
   float* weights;
 };
 
+enum class Score { sigmoid, sqrt_softplus };
+
+struct RouteByScore {
+  const float* logits;
+  Index stride;
+  const float* bias;  // [experts]
+  Index rows, experts, top_k, groups, groups_kept;
+  Score score;
+  bool normalise;
+  float scale;
+  float* ranked;        // working memory: per row experts + groups
+  std::int32_t* order;  // per row groups
+  std::int32_t* chosen;
+  float* weights;
+};
+
 struct Experts {
   const float* x;
   Index x_stride;
@@ -162,6 +187,7 @@ struct Ops {
   void (*rms_norm)(const Norm&);
   void (*gated_rms_norm)(const Norm&);
   void (*norm_rope)(const NormRope&);
+  void (*rope)(const Rope&);
   void (*swiglu)(const Swiglu&);
   void (*sigmoid_gate)(const SigmoidGate&);
   void (*add_gated)(const AddGated&);
@@ -169,6 +195,7 @@ struct Ops {
   void (*delta_rule)(const DeltaRule&);
   void (*attention)(const Attention&);
   void (*route)(const Route&);
+  void (*route_by_score)(const RouteByScore&);
   void (*experts)(const Experts&);
 };
 

@@ -7,6 +7,7 @@ void linear(const Linear&);
 void rms_norm(const Norm&);
 void gated_rms_norm(const Norm&);
 void norm_rope(const NormRope&);
+void rope(const Rope&);
 void swiglu(const Swiglu&);
 void sigmoid_gate(const SigmoidGate&);
 void add_gated(const AddGated&);
@@ -14,10 +15,11 @@ void causal_conv(const Conv&);
 void delta_rule(const DeltaRule&);
 void attention(const Attention&);
 void route(const Route&);
+void route_by_score(const RouteByScore&);
 void experts(const Experts&);
 
 extern const Ops ops;
-const Ops ops = {linear,    rms_norm,    gated_rms_norm, norm_rope, swiglu, sigmoid_gate,
-                 add_gated, causal_conv, delta_rule,     attention, route,  experts};
+const Ops ops = {linear,     rms_norm,     gated_rms_norm, norm_rope, rope,  swiglu,         sigmoid_gate,
+                 add_gated,  causal_conv,  delta_rule,     attention, route, route_by_score, experts};
 
 }  // namespace ramet::RAMET_ISA

@@ -1,40 +1,10 @@
-// Mixture of experts: routing, and the experts run on the rows that chose them.
-#include <cmath>
-
+// Mixture of experts: each expert run on the rows that chose it.
 #include "../ops.h"
 #include "../parallel.h"
 #include "../simd.h"
 #include "linear.h"
 
 namespace ramet::RAMET_ISA {
-
-void route(const Route& a) {
-  parallel_for(a.rows, static_cast<double>(a.rows * a.experts * a.top_k), [&](Index r) {
-    const float* const logits = a.logits + r * a.stride;
-    std::int32_t* const chosen = a.chosen + r * a.top_k;
-    float* const weights = a.weights + r * a.top_k;
-    // Kept sorted: larger first, of equal ones the lower index, which comes first here.
-    Index kept = 0;
-    for (Index e = 0; e < a.experts; ++e) {
-      Index at = kept < a.top_k ? kept++ : a.top_k;
-      // A logit that is no number sorts behind every other.
-      const auto before = [](float x, float y) { return x > y || (x == x && y != y); };
-      if (at == a.top_k) {
-        if (!before(logits[e], logits[chosen[at - 1]])) continue;
-        --at;
-      }
-      for (; at > 0 && before(logits[e], logits[chosen[at - 1]]); --at) chosen[at] = chosen[at - 1];
-      chosen[at] = static_cast<std::int32_t>(e);
-    }
-    const float largest = logits[chosen[0]];
-    float total = 0;
-    for (Index i = 0; i < a.top_k; ++i) {
-      weights[i] = std::exp(logits[chosen[i]] - largest);
-      total += weights[i];
-    }
-    for (Index i = 0; i < a.top_k; ++i) weights[i] /= total;
-  });
-}
 
 void experts(const Experts& a) {
   const Index assigned = a.rows * a.top_k, inner = 2 * a.intermediate;

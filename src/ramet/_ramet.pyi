@@ -41,6 +41,22 @@ def linear(
 def embed(weight: int, half: bool, rows: int, width: int, tokens: int, count: int, out: int, /) -> None: ...
 def embed_packed(packed: int, half: bool, outputs: int, inputs: int, tokens: int, count: int, out: int, /) -> None: ...
 def route(logits: int, stride: int, rows: int, experts: int, top_k: int, chosen: int, weights: int, /) -> None: ...
+def route_by_score(
+    logits: int,
+    stride: int,
+    bias: int,
+    rows: int,
+    experts: int,
+    top_k: int,
+    groups: int,
+    groups_kept: int,
+    sqrt_softplus: bool,
+    normalise: bool,
+    scale: float,
+    chosen: int,
+    weights: int,
+    /,
+) -> None: ...
 def experts(
     x: int,
     x_stride: int,
@@ -95,6 +111,20 @@ def norm_rope(
     heads: int,
     size: int,
     slot: int,
+    out: int,
+    /,
+) -> None: ...
+def rope(
+    x: int,
+    x_stride: int,
+    table: int,
+    rotary: int,
+    rows: int,
+    heads: int,
+    size: int,
+    start: int,
+    interleaved: bool,
+    inverse: bool,
     out: int,
     /,
 ) -> None: ...

@@ -13,9 +13,10 @@ from ramet.kernels.attention import attention
 from ramet.kernels.conv import causal_conv
 from ramet.kernels.delta_rule import delta_rule
 from ramet.kernels.linear import PackedLinear, embed
-from ramet.kernels.moe import PackedExperts, route
+from ramet.kernels.moe import PackedExperts
 from ramet.kernels.norms import gated_rms_norm, rms_norm
-from ramet.kernels.rope import norm_rope, rope_table
+from ramet.kernels.rope import norm_rope, rope, rope_table
+from ramet.kernels.routing import Score, route, route_by_score
 from ramet.kernels.runtime import available_isas, build_id, isa, set_isa, set_threads, threads
 from ramet.kernels.spans import PAGE_TOKENS, Spans
 
@@ -23,6 +24,7 @@ __all__ = [
     "PAGE_TOKENS",
     "PackedExperts",
     "PackedLinear",
+    "Score",
     "Spans",
     "add_gated",
     "attention",
@@ -35,8 +37,10 @@ __all__ = [
     "isa",
     "norm_rope",
     "rms_norm",
+    "rope",
     "rope_table",
     "route",
+    "route_by_score",
     "set_isa",
     "set_threads",
     "sigmoid_gate",

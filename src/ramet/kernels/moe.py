@@ -1,4 +1,4 @@
-"""Mixture of experts: choose, run, combine."""
+"""Mixture of experts: run each expert on the rows that chose it, and combine."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ from torch import Tensor
 
 from ramet import _ramet
 from ramet.kernels.arrays import contiguous, rows
-
-
-def route(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """The `top_k` experts of each row and their weights, `[T, E]` -> int32 `[T, top_k]`, float32 `[T, top_k]`.
-
-    Largest logit first, of equal ones the lowest index. The weights are the softmax of the row, divided by the sum over
-    the chosen experts.
-    """
-    count, experts = logits.shape
-    if not 1 <= top_k <= experts:
-        raise ValueError(f"top_k must be from 1 to the number of experts, {experts}, not {top_k}")
-    chosen = torch.empty((count, top_k), dtype=torch.int32)
-    weights = torch.empty(count, top_k, dtype=torch.float32)
-    _ramet.route(*rows("logits", logits), count, experts, top_k, chosen.data_ptr(), weights.data_ptr())
-    return chosen, weights
 
 
 class PackedExperts:

@@ -169,21 +169,33 @@ def _delta_rule_chunked(
     return out.movedim((0, 2), (1, 3)).flatten(1, 2)[:, :length].to(dtype)
 
 
-def rope_table(positions: Tensor, inv_freq: Tensor) -> Tensor:
-    """Cosines and sines of `positions * inv_freq`: int64 `[B, L]`, float32 `[R / 2]` -> `[B, L, R]` (cos | sin)."""
+def rope_table(positions: Tensor, inv_freq: Tensor, scale: float = 1.0) -> Tensor:
+    """Cosines and sines of `positions * inv_freq`, times `scale`.
+
+    int64 `[B, L]`, float32 `[R / 2]` -> `[B, L, R]` (cosines | sines).
+    """
     angles = positions.unsqueeze(-1).float() * inv_freq
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1) * scale
 
 
-def rope(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate the first R of the last dimension, column i with column i + R / 2; the rest passes.
+def rope(x: Tensor, table: Tensor, *, start: int = 0, interleaved: bool = False, inverse: bool = False) -> Tensor:
+    """Rotate R of the last dimension from `start` on, column i with column i + R / 2; the rest passes.
 
-    `x` is `[B, L, heads, D]`; `table` is `[B, L, R]` from `rope_table`.
+    `x` is `[B, L, heads, D]`; `table` is `[B, L, R]` from `rope_table`. If `interleaved`, column 2 i is paired with
+    column 2 i + 1. `inverse` turns the other way.
     """
     cos, sin = table.to(x.dtype).unsqueeze(-2).chunk(2, dim=-1)
-    half = cos.shape[-1]
-    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+    sin = -sin if inverse else sin
+    before, turned, after = x.tensor_split([start, start + table.shape[-1]], dim=-1)
+    left, right = _pairs(turned) if interleaved else turned.chunk(2, dim=-1)
+    pair = left * cos - right * sin, right * cos + left * sin
+    turned = torch.stack(pair, dim=-1).flatten(-2) if interleaved else torch.cat(pair, dim=-1)
+    return torch.cat([before, turned, after], dim=-1)
+
+
+def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The even and the odd columns of the last dimension."""
+    return x[..., 0::2], x[..., 1::2]
 
 
 def attention_mask(segments: Tensor | None) -> Tensor | None:
@@ -211,6 +223,34 @@ def route(router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """
     best, chosen = router_logits.float().sort(dim=-1, descending=True, stable=True)
     return chosen[..., :top_k], best[..., :top_k].softmax(-1)
+
+
+def route_by_score(
+    router_logits: Tensor,
+    bias: Tensor,
+    top_k: int,
+    *,
+    score: str = "sigmoid",
+    groups: int = 1,
+    groups_kept: int = 1,
+    normalise: bool = True,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The `top_k` experts by score + bias and their weights by score alone: see `kernels.route_by_score`."""
+    logits = router_logits.float()
+    scores = logits.sigmoid() if score == "sigmoid" else F.softplus(logits).sqrt()
+    ranked = scores.detach() + bias.float()
+    if groups_kept < groups:
+        grouped = ranked.reshape(*ranked.shape[:-1], groups, -1)
+        totals = grouped.topk(2, dim=-1).values.sum(-1)
+        left_out = totals.sort(dim=-1, descending=True, stable=True).indices[..., groups_kept:]
+        masked = torch.zeros_like(totals, dtype=torch.bool).scatter(-1, left_out, True)
+        ranked = grouped.masked_fill(masked.unsqueeze(-1), -torch.inf).flatten(-2)
+    chosen = ranked.sort(dim=-1, descending=True, stable=True).indices[..., :top_k]
+    weights = scores.gather(-1, chosen)
+    if normalise:
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+    return chosen, weights * scale
 
 
 def experts(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
