@@ -87,7 +87,12 @@ void bind_matrices(nb::module_& m) {
                      Address add, Index add_stride, Address out) {
     nb::gil_scoped_release released;
     ops().linear({floats(x), x_stride, {memory(packed), half, outputs, inputs}, rows, floats(add), add_stride,
-                  floats(out)});
+                  floats(out), outputs});
+  });
+  m.def("head_linear", [](Address x, Index x_stride, Index slot, Address packed, bool half, Index heads, Index inputs,
+                          Index outputs, Index rows, Address out) {
+    nb::gil_scoped_release released;
+    ops().head_linear({floats(x), x_stride, slot, memory(packed), half, heads, inputs, outputs, rows, floats(out)});
   });
   m.def("embed", [](Address weight, bool half, Index rows, Index width, Address tokens, Index count, Address out) {
     require(embed(memory(weight), half, rows, width, longs(tokens), count, floats(out)),
@@ -142,6 +147,11 @@ void bind_rows(nb::module_& m) {
     nb::gil_scoped_release released;
     ops().gated_rms_norm({floats(x), x_stride, floats(z), z_stride, floats(weight), eps, false, rows, groups, size,
                           floats(out)});
+  });
+  m.def("layer_norm", [](Address x, Index x_stride, Address weight, Address bias, float eps, Index rows, Index size,
+                         Address out) {
+    nb::gil_scoped_release released;
+    ops().layer_norm({floats(x), x_stride, floats(weight), floats(bias), eps, rows, size, floats(out)});
   });
   m.def("rope_table", [](Address positions, Address frequencies, Index count, Index half, Address table) {
     nb::gil_scoped_release released;
@@ -202,6 +212,23 @@ void bind_sessions(nb::module_& m) {
     nb::gil_scoped_release released;
     ops().attention({floats(q), q_stride, floats(k), k_stride, floats(v), v_stride, heads, kv_heads, head_dim, scale,
                      view, k_offset, v_offset, floats(out)});
+  });
+  m.def("latent_attention", [](Address q, Index q_stride, Address q_rope, Index q_rope_stride, Index q_rope_slot,
+                               Address latent, Index latent_stride, Address rope_key, Index rope_key_stride,
+                               Index heads, Index latent_size, Index rope_size, float scale, Address chosen,
+                               Index top_k, const Spans& spans, Index offset, Address out) {
+    const SpanView view = spans.with_pages(offset, offset, (latent_size + rope_size) * kPageTokens);
+    nb::gil_scoped_release released;
+    ops().latent_attention({floats(q), q_stride, floats(q_rope), q_rope_stride, q_rope_slot, floats(latent),
+                            latent_stride, floats(rope_key), rope_key_stride, heads, latent_size, rope_size, scale,
+                            ints(chosen), top_k, view, offset, floats(out)});
+  });
+  m.def("indexer", [](Address q, Index q_stride, Address k, Index k_stride, Address weights, Index weights_stride,
+                      Index heads, Index head_dim, Index top_k, const Spans& spans, Index offset, Address chosen) {
+    const SpanView view = spans.with_pages(offset, offset, head_dim * kPageTokens);
+    nb::gil_scoped_release released;
+    ops().indexer({floats(q), q_stride, floats(k), k_stride, floats(weights), weights_stride, heads, head_dim, top_k,
+                   view, offset, ints(chosen)});
   });
 }
 

@@ -31,6 +31,27 @@ struct Linear {
   const float* add;  // or null
   Index add_stride;
   float* out;
+  Index out_stride;
+};
+
+// One matrix per head: out[h] = weights[h] x[h], the heads of x `slot` columns apart.
+struct HeadLinear {
+  const float* x;
+  Index x_stride, slot;
+  const void* weights;  // per head one packed [outputs, inputs]
+  bool half;
+  Index heads, inputs, outputs, rows;
+  float* out;
+};
+
+struct LayerNorm {
+  const float* x;
+  Index x_stride;
+  const float* weight;
+  const float* bias;
+  float eps;
+  Index rows, size;
+  float* out;
 };
 
 struct Norm {
@@ -140,6 +161,39 @@ struct Attention {
   float* out;
 };
 
+// A page holds its rows, [64][latent + rope], at `offset`: the key of every head, and in its first columns their value.
+struct LatentAttention {
+  const float* q;  // [rows][heads][latent]
+  Index q_stride;
+  const float* q_rope;  // [rows][heads][rope], the heads `q_rope_slot` columns apart
+  Index q_rope_stride, q_rope_slot;
+  const float* latent;  // new rows
+  Index latent_stride;
+  const float* rope_key;
+  Index rope_key_stride;
+  Index heads, latent_size, rope_size;
+  float scale;
+  const std::int32_t* chosen;  // [rows][top_k], rising positions for rows that see more than top_k; or null
+  Index top_k;
+  SpanView spans;
+  Index offset;
+  float* out;
+};
+
+// A page holds its indexer keys, [head_dim][64], at `offset`.
+struct Indexer {
+  const float* q;
+  Index q_stride;
+  const float* k;
+  Index k_stride;
+  const float* weights;  // [rows][heads]
+  Index weights_stride;
+  Index heads, head_dim, top_k;
+  SpanView spans;
+  Index offset;
+  std::int32_t* chosen;  // [rows][top_k]
+};
+
 struct Route {
   const float* logits;
   Index stride, rows, experts, top_k;
@@ -184,6 +238,8 @@ struct Experts {
 
 struct Ops {
   void (*linear)(const Linear&);
+  void (*head_linear)(const HeadLinear&);
+  void (*layer_norm)(const LayerNorm&);
   void (*rms_norm)(const Norm&);
   void (*gated_rms_norm)(const Norm&);
   void (*norm_rope)(const NormRope&);
@@ -194,6 +250,8 @@ struct Ops {
   void (*causal_conv)(const Conv&);
   void (*delta_rule)(const DeltaRule&);
   void (*attention)(const Attention&);
+  void (*latent_attention)(const LatentAttention&);
+  void (*indexer)(const Indexer&);
   void (*route)(const Route&);
   void (*route_by_score)(const RouteByScore&);
   void (*experts)(const Experts&);

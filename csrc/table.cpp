@@ -4,6 +4,8 @@
 namespace ramet::RAMET_ISA {
 
 void linear(const Linear&);
+void head_linear(const HeadLinear&);
+void layer_norm(const LayerNorm&);
 void rms_norm(const Norm&);
 void gated_rms_norm(const Norm&);
 void norm_rope(const NormRope&);
@@ -14,12 +16,33 @@ void add_gated(const AddGated&);
 void causal_conv(const Conv&);
 void delta_rule(const DeltaRule&);
 void attention(const Attention&);
+void latent_attention(const LatentAttention&);
+void indexer(const Indexer&);
 void route(const Route&);
 void route_by_score(const RouteByScore&);
 void experts(const Experts&);
 
 extern const Ops ops;
-const Ops ops = {linear,     rms_norm,     gated_rms_norm, norm_rope, rope,  swiglu,         sigmoid_gate,
-                 add_gated,  causal_conv,  delta_rule,     attention, route, route_by_score, experts};
+// In the order of the table, one a line.
+const Ops ops = {
+    linear,
+    head_linear,
+    layer_norm,
+    rms_norm,
+    gated_rms_norm,
+    norm_rope,
+    rope,
+    swiglu,
+    sigmoid_gate,
+    add_gated,
+    causal_conv,
+    delta_rule,
+    attention,
+    latent_attention,
+    indexer,
+    route,
+    route_by_score,
+    experts,
+};
 
 }  // namespace ramet::RAMET_ISA

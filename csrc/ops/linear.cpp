@@ -213,8 +213,8 @@ void run(const Linear& a) {
         b.begins = k == 0;
         b.add = ends && a.add != nullptr ? a.add + row * a.add_stride + panel * kPanel : nullptr;
         b.add_stride = a.add_stride;
-        b.out = a.out + row * outputs + panel * kPanel;
-        b.out_stride = outputs;
+        b.out = a.out + row * a.out_stride + panel * kPanel;
+        b.out_stride = a.out_stride;
         b.columns = outputs - panel * kPanel;
         run_block(static_cast<int>(rows), b, panel + at_once <= panel_count ? at_once : panel_count - panel);
       }

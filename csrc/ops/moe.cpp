@@ -29,7 +29,7 @@ void experts(const Experts& a) {
       const Index begin = first[e], rows = first[e + 1] - begin;
       if (rows == 0) continue;
       linear({x + begin * inputs, inputs, {static_cast<const char*>(weights) + e * size, a.half, outputs, inputs}, rows,
-              nullptr, 0, out + begin * outputs});
+              nullptr, 0, out + begin * outputs, outputs});
     }
   };
   each(a.gate_up, inner, a.hidden, a.gathered, a.gate_ups);

@@ -38,6 +38,19 @@ def linear(
     out: int,
     /,
 ) -> None: ...
+def head_linear(
+    x: int,
+    x_stride: int,
+    slot: int,
+    packed: int,
+    half: bool,
+    heads: int,
+    inputs: int,
+    outputs: int,
+    rows: int,
+    out: int,
+    /,
+) -> None: ...
 def embed(weight: int, half: bool, rows: int, width: int, tokens: int, count: int, out: int, /) -> None: ...
 def embed_packed(packed: int, half: bool, outputs: int, inputs: int, tokens: int, count: int, out: int, /) -> None: ...
 def route(logits: int, stride: int, rows: int, experts: int, top_k: int, chosen: int, weights: int, /) -> None: ...
@@ -97,6 +110,9 @@ def gated_rms_norm(
     size: int,
     out: int,
     /,
+) -> None: ...
+def layer_norm(
+    x: int, x_stride: int, weight: int, bias: int, eps: float, rows: int, size: int, out: int, /
 ) -> None: ...
 def rope_table(positions: int, frequencies: int, count: int, half: int, table: int, /) -> None: ...
 def norm_rope(
@@ -180,5 +196,41 @@ def attention(
     k_offset: int,
     v_offset: int,
     out: int,
+    /,
+) -> None: ...
+def latent_attention(
+    q: int,
+    q_stride: int,
+    q_rope: int,
+    q_rope_stride: int,
+    q_rope_slot: int,
+    latent: int,
+    latent_stride: int,
+    rope_key: int,
+    rope_key_stride: int,
+    heads: int,
+    latent_size: int,
+    rope_size: int,
+    scale: float,
+    chosen: int,
+    top_k: int,
+    spans: Spans,
+    offset: int,
+    out: int,
+    /,
+) -> None: ...
+def indexer(
+    q: int,
+    q_stride: int,
+    k: int,
+    k_stride: int,
+    weights: int,
+    weights_stride: int,
+    heads: int,
+    head_dim: int,
+    top_k: int,
+    spans: Spans,
+    offset: int,
+    chosen: int,
     /,
 ) -> None: ...

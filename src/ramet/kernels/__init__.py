@@ -12,9 +12,10 @@ from ramet.kernels.activations import add_gated, sigmoid_gate, swiglu
 from ramet.kernels.attention import attention
 from ramet.kernels.conv import causal_conv
 from ramet.kernels.delta_rule import delta_rule
-from ramet.kernels.linear import PackedLinear, embed
+from ramet.kernels.latent import index_rows, latent_attention
+from ramet.kernels.linear import PackedHeads, PackedLinear, embed
 from ramet.kernels.moe import PackedExperts
-from ramet.kernels.norms import gated_rms_norm, rms_norm
+from ramet.kernels.norms import gated_rms_norm, layer_norm, rms_norm
 from ramet.kernels.rope import norm_rope, rope, rope_table
 from ramet.kernels.routing import Score, route, route_by_score
 from ramet.kernels.runtime import available_isas, build_id, isa, set_isa, set_threads, threads
@@ -23,6 +24,7 @@ from ramet.kernels.spans import PAGE_TOKENS, Spans
 __all__ = [
     "PAGE_TOKENS",
     "PackedExperts",
+    "PackedHeads",
     "PackedLinear",
     "Score",
     "Spans",
@@ -34,7 +36,10 @@ __all__ = [
     "delta_rule",
     "embed",
     "gated_rms_norm",
+    "index_rows",
     "isa",
+    "latent_attention",
+    "layer_norm",
     "norm_rope",
     "rms_norm",
     "rope",

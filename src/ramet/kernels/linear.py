@@ -52,6 +52,30 @@ class PackedLinear:
         return out
 
 
+class PackedHeads:
+    """A matrix for each head, weight `[heads, out, in]`, packed like `PackedLinear`."""
+
+    def __init__(self, weight: Tensor) -> None:
+        if weight.dim() != 3 or weight.numel() == 0:
+            raise ValueError(f"weight must be [heads, out, in] and not empty, but it is {list(weight.shape)}")
+        packed = [PackedLinear(head) for head in weight]
+        self.heads, self.out_features, self.in_features = weight.shape
+        self.dtype = weight.dtype
+        self.packed = torch.stack([head.packed for head in packed])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The first `in` columns of each head of x by that head's matrix: `[T, heads * S] -> [T, heads * out]`."""
+        count, width = x.shape
+        if width % self.heads or width // self.heads < self.in_features:
+            raise ValueError(f"x has {width} columns: no {self.heads} heads of at least {self.in_features} each")
+        out = torch.empty(count, self.heads * self.out_features, dtype=torch.float32)
+        _ramet.head_linear(
+            *rows("x", x), width // self.heads, self.packed.data_ptr(), self.dtype is torch.bfloat16, self.heads,
+            self.in_features, self.out_features, count, out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+
 def embed(weight: Tensor, tokens: Tensor) -> Tensor:
     """Rows of a float32 or bfloat16 `weight` `[vocab, H]` for int64 `tokens` `[T]`, widened: float32 `[T, H]`."""
     if weight.dtype not in (torch.float32, torch.bfloat16):

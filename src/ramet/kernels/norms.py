@@ -44,3 +44,14 @@ def _groups(width: int, weight: Tensor) -> int:
     if size == 0 or width % size:
         raise ValueError(f"{width} columns are no multiple of the weight's {size}")
     return width // size
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """`(x - mean) / sqrt(variance + eps) * weight + bias` over all columns: `[T, C]`, float32 `[C]` both."""
+    count, size = x.shape
+    out = torch.empty(count, size, dtype=torch.float32)
+    _ramet.layer_norm(
+        *rows("x", x), contiguous("weight", weight, (size,)), contiguous("bias", bias, (size,)), eps, count, size,
+        out.data_ptr(),
+    )  # fmt: skip
+    return out

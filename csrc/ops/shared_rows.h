@@ -1,0 +1,164 @@
+// Attention over rows that all heads share: a row is every head's key, and its first columns are every head's value.
+//
+// Lanes are heads for the scores and the softmax, columns for the sums of values, so a row is read as it lies, with no
+// transposed copy. Whatever the shapes of the register blocks, a score is summed over the columns in order, a softmax
+// and its values over the rows in order.
+#pragma once
+
+#include <type_traits>
+
+#include "../ops.h"
+#include "../simd.h"
+
+namespace ramet::RAMET_ISA {
+
+constexpr Index kHeads = 32;                           // heads that meet a block of rows together
+constexpr Index kBlock = kPageTokens;                  // rows of a block
+constexpr int kPair = 2;                               // vectors per register block
+constexpr int kMost = Vec::width == 16 ? 12 : 6;       // rows or heads per register block
+
+// Up to kHeads heads of one token, on their way through the blocks of rows that the token sees; all in one piece of
+// working memory.
+struct SharedRowsToken {
+  float* q;       // [size][kHeads], the lanes of absent heads zero
+  float* result;  // [heads][value size]
+  float* top;     // [kHeads]: largest score so far
+  float* total;   // [kHeads]: sum of the weights so far
+
+  static constexpr Index floats(Index size, Index value_size) { return kHeads * (size + value_size + 2); }
+
+  SharedRowsToken(float* memory, Index size, Index value_size) {
+    q = memory;
+    result = q + size * kHeads;
+    top = result + value_size * kHeads;
+    total = top + kHeads;
+  }
+
+  // Nothing seen yet; q is to be filled in.
+  void clear() {
+    std::memset(q, 0, static_cast<std::size_t>(total + kHeads - q) * sizeof(float));
+    for (Index h = 0; h < kHeads; ++h) top[h] = -__builtin_inff();
+  }
+};
+
+// scores[r][..] = rows[r] . q for R rows and V vectors of heads.
+template <int R, int V>
+void shared_scores(const float* rows, Index size, const float* q, float* scores) {
+  Vec sums[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) sums[r][v] = zero();
+  for (Index c = 0; c < size; ++c) {
+    Vec query[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) query[v] = load(q + c * kHeads + v * Vec::width);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vec each = all(rows[r * size + c]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sums[r][v] = fma(each, query[v], sums[r][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) store(scores + r * kHeads + v * Vec::width, sums[r][v]);
+}
+
+// result[h] = result[h] * fade[h] + weights[0..count)[h] . rows, for R heads and V vectors of columns, the last `lanes`
+// wide.
+template <int R, int V>
+void shared_values(const float* weights, const float* fade, const float* rows, Index size, Index count, float* result,
+                   Index value_size, int lanes) {
+  Vec sums[R][V];
+  const auto width = [&](int v) { return v == V - 1 ? lanes : Vec::width; };
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v)
+      sums[r][v] = load_lanes(result + r * value_size + v * Vec::width, width(v)) * all(fade[r]);
+  for (Index i = 0; i < count; ++i) {
+    Vec value[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) value[v] = load_lanes(rows + i * size + v * Vec::width, width(v));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vec each = all(weights[i * kHeads + r]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sums[r][v] = fma(each, value[v], sums[r][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) store_lanes(result + r * value_size + v * Vec::width, sums[r][v], width(v));
+}
+
+// Calls body(first, how many as a constant) over [0, count).
+template <class Body>
+RAMET_INLINE void over_register_blocks(Index count, Body body) {
+  Index at = 0;
+  for (; count - at >= kMost; at += kMost) body(at, std::integral_constant<int, kMost>());
+  if constexpr (kMost > 8)
+    for (; count - at >= 8; at += 8) body(at, std::integral_constant<int, 8>());
+  for (; count - at >= 4; at += 4) body(at, std::integral_constant<int, 4>());
+  for (; count - at >= 2; at += 2) body(at, std::integral_constant<int, 2>());
+  if (at < count) body(at, std::integral_constant<int, 1>());
+}
+
+// The running softmax of a vector of heads over a block's scores, which become weights.
+RAMET_INLINE void shared_weights(float* scores, Index count, Vec scale, float* running_top, float* running_total,
+                                 float* fade) {
+  const Vec before = load(running_top);
+  Vec top = before;
+  for (Index i = 0; i < count; ++i) {
+    const Vec s = load(scores + i * kHeads) * scale;
+    store(scores + i * kHeads, s);
+    top = max(top, s);
+  }
+  const Vec fades = exp(before - top);
+  Vec total = load(running_total) * fades;
+  for (Index i = 0; i < count; ++i) {
+    const Vec weight = exp(load(scores + i * kHeads) - top);
+    store(scores + i * kHeads, weight);
+    total = total + weight;
+  }
+  store(running_top, top);
+  store(running_total, total);
+  store(fade, fades);
+}
+
+// The token attends to the next `count` rows, [count][size] with 1 <= count <= kBlock. `scores` is working memory of
+// (kBlock + 1) * kHeads floats.
+inline void attend_shared_rows(const SharedRowsToken& token, Index heads, const float* rows, Index size,
+                               Index value_size, Index count, float scale, float* scores) {
+  float* const fade = scores + kBlock * kHeads;
+  Index head = 0;
+  for (; head + Vec::width < heads; head += kPair * Vec::width)
+    over_register_blocks(count, [&](Index r, auto block) {
+      shared_scores<block, kPair>(rows + r * size, size, token.q + head, scores + r * kHeads + head);
+    });
+  if (head < heads)
+    over_register_blocks(count, [&](Index r, auto block) {
+      shared_scores<block, 1>(rows + r * size, size, token.q + head, scores + r * kHeads + head);
+    });
+  for (head = 0; head < heads; head += Vec::width)
+    shared_weights(scores + head, count, all(scale), token.top + head, token.total + head, fade + head);
+
+  Index column = 0;
+  for (; column + kPair * Vec::width <= value_size; column += kPair * Vec::width)
+    over_register_blocks(heads, [&](Index h, auto block) {
+      shared_values<block, kPair>(scores + h, fade + h, rows + column, size, count,
+                                  token.result + h * value_size + column, value_size, Vec::width);
+    });
+  for (; column < value_size; column += Vec::width) {
+    const int lanes = value_size - column < Vec::width ? static_cast<int>(value_size - column) : Vec::width;
+    over_register_blocks(heads, [&](Index h, auto block) {
+      shared_values<block, 1>(scores + h, fade + h, rows + column, size, count,
+                              token.result + h * value_size + column, value_size, lanes);
+    });
+  }
+}
+
+}  // namespace ramet::RAMET_ISA
