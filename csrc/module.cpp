@@ -57,6 +57,12 @@ class Spans {
     require(offset >= 0 && elements <= state_elements_ - offset, "the state does not fit into the state buffer");
     return view();
   }
+  // For ops on compressed entries, of which a page holds `slots` of `size` elements at `offset`.
+  SpanView with_entries(Index offset, Index ratio, Index size) const {
+    require(ratio >= 1 && (kPageTokens % ratio == 0 || ratio % kPageTokens == 0),
+            "the tokens of an entry must divide those of a page, or be a multiple of them");
+    return with_pages(offset, offset, (ratio < kPageTokens ? kPageTokens / ratio : 1) * size);
+  }
   SpanView with_pages(Index k_offset, Index v_offset, Index elements) const {
     require(offsets_.size() == 1 || !first_page_.empty(), "spans: this op needs pages");
     require(k_offset >= 0 && elements <= page_elements_ - k_offset, "the keys do not fit into a page");
@@ -120,7 +126,7 @@ void bind_matrices(nb::module_& m) {
   });
   m.def("experts", [](Address x, Index x_stride, Address chosen, Address weights, Address gate_up, Address down,
                       bool half, Index rows, Index top_k, Index experts, Index hidden, Index intermediate,
-                      Address out) {
+                      float limit, Address out) {
     const Index assigned = rows * top_k;
     for (Index i = 0; i < assigned; ++i)
       require(ints(chosen)[i] >= 0 && ints(chosen)[i] < experts, "experts: a row chose an expert that does not exist");
@@ -131,7 +137,7 @@ void bind_matrices(nb::module_& m) {
     std::vector<std::int32_t> order(size(assigned)), first(size(experts + 1));
     ops().experts({floats(x), x_stride, ints(chosen), floats(weights), memory(gate_up), memory(down), half, rows,
                    top_k, experts, hidden, intermediate, gathered.data(), gate_ups.data(), products.data(),
-                   results.data(), order.data(), first.data(), floats(out)});
+                   results.data(), order.data(), first.data(), floats(out), limit});
   });
 }
 
@@ -169,9 +175,9 @@ void bind_rows(nb::module_& m) {
     ops().rope({floats(x), x_stride, floats(table), rotary, rows, heads, size, start, interleaved, inverse,
                 floats(out)});
   });
-  m.def("swiglu", [](Address x, Index x_stride, Index rows, Index width, Address out) {
+  m.def("swiglu", [](Address x, Index x_stride, Index rows, Index width, float limit, Address out) {
     nb::gil_scoped_release released;
-    ops().swiglu({floats(x), x_stride, rows, width, floats(out)});
+    ops().swiglu({floats(x), x_stride, rows, width, floats(out), limit});
   });
   m.def("sigmoid_gate", [](Address x, Index x_stride, Address gate, Index gate_stride, Index rows, Index heads,
                            Index size, Index slot, Address out) {
@@ -232,6 +238,64 @@ void bind_sessions(nb::module_& m) {
   });
 }
 
+void bind_hyper_connections(nb::module_& m) {
+  m.def("hyper_weights", [](Address streams, Index streams_stride, Address mixes, Index mixes_stride, Address scale,
+                            Address base, float norm_eps, float eps, Index rows, Index count, Index hidden,
+                            Index iterations, bool collapse_only, Address out) {
+    nb::gil_scoped_release released;
+    ops().hyper_weights({floats(streams), streams_stride, floats(mixes), mixes_stride, floats(scale), floats(base),
+                         norm_eps, eps, rows, count, hidden, iterations, collapse_only, floats(out)});
+  });
+  m.def("hyper_collapse", [](Address streams, Index streams_stride, Address weights, Index weights_stride, Index rows,
+                             Index count, Index hidden, Address out) {
+    nb::gil_scoped_release released;
+    ops().hyper_collapse({floats(streams), streams_stride, floats(weights), weights_stride, rows, count, hidden,
+                          floats(out)});
+  });
+  m.def("hyper_expand", [](Address streams, Index streams_stride, Address y, Index y_stride, Address weights,
+                           Index weights_stride, Index rows, Index count, Index hidden, Address out) {
+    nb::gil_scoped_release released;
+    ops().hyper_expand({floats(streams), streams_stride, floats(y), y_stride, floats(weights), weights_stride, rows,
+                        count, hidden, floats(out)});
+  });
+}
+
+void bind_entries(nb::module_& m) {
+  m.def("weigh_experts", [](Address logits, Index stride, Index rows, Index experts, Index top_k, Address chosen,
+                            float scale, Address weights) {
+    for (Index i = 0; i < rows * top_k; ++i)
+      require(ints(chosen)[i] >= 0 && ints(chosen)[i] < experts, "experts: a row chose an expert that does not exist");
+    nb::gil_scoped_release released;
+    ops().weigh_experts({floats(logits), stride, rows, experts, top_k, ints(chosen), scale, floats(weights)});
+  });
+  m.def("compress", [](Address kv, Index kv_stride, Address gate, Index gate_stride, Address bias, Address norm,
+                       float eps, Address table, Index rotary, Index ratio, Index series, Index size,
+                       const Spans& spans, Index state_offset, Index entry_offset) {
+    (void)spans.with_states(state_offset, series * 3 * size);
+    const SpanView view = spans.with_entries(entry_offset, ratio, size);
+    nb::gil_scoped_release released;
+    ops().compress({floats(kv), kv_stride, floats(gate), gate_stride, floats(bias), floats(norm), eps, floats(table),
+                    rotary, ratio, series, size, view, state_offset, entry_offset});
+  });
+  m.def("select_entries", [](Address q, Index q_stride, Address weights, Index weights_stride, Index heads, Index size,
+                             Index ratio, Index top_k, float scale, const Spans& spans, Index entry_offset,
+                             Address chosen) {
+    const SpanView view = spans.with_entries(entry_offset, ratio, size);
+    nb::gil_scoped_release released;
+    ops().select_entries({floats(q), q_stride, floats(weights), weights_stride, heads, size, ratio, top_k, scale, view,
+                          entry_offset, ints(chosen)});
+  });
+  m.def("entry_attention", [](Address q, Index q_stride, Address kv, Index kv_stride, Address sinks, Index heads,
+                              Index size, float scale, Index window, Index ratio, Address chosen, Index top_k,
+                              const Spans& spans, Index window_offset, Index entry_offset, Address out) {
+    SpanView view = spans.with_states(window_offset, window * size);
+    if (ratio > 0) view = spans.with_entries(entry_offset, ratio, size);
+    nb::gil_scoped_release released;
+    ops().entry_attention({floats(q), q_stride, floats(kv), kv_stride, floats(sinks), heads, size, scale, window,
+                           ratio, ints(chosen), top_k, view, window_offset, entry_offset, floats(out)});
+  });
+}
+
 }  // namespace
 
 NB_MODULE(_ramet, m) {
@@ -248,4 +312,6 @@ NB_MODULE(_ramet, m) {
   bind_matrices(m);
   bind_rows(m);
   bind_sessions(m);
+  bind_hyper_connections(m);
+  bind_entries(m);
 }

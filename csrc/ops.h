@@ -90,6 +90,7 @@ struct Swiglu {
   const float* x;
   Index x_stride, rows, width;
   float* out;
+  float limit;  // the gate is at most this, the other factor within +-this; infinity for no limit
 };
 
 struct SigmoidGate {
@@ -234,6 +235,92 @@ struct Experts {
   std::int32_t* order;
   std::int32_t* first;  // experts + 1
   float* out;
+  float limit;  // of each expert's swiglu
+};
+
+// Weights of experts that are given: sqrt(softplus(logit)) of each, divided by their sum, times `scale`.
+struct WeighExperts {
+  const float* logits;
+  Index stride, rows, experts, top_k;
+  const std::int32_t* chosen;  // [rows][top_k]
+  float scale;
+  float* weights;
+};
+
+// The coefficients of a hyper-connection: count (collapse only) or (2 + count) * count mixes a row.
+struct HyperWeights {
+  const float* streams;
+  Index streams_stride;
+  const float* mixes;
+  Index mixes_stride;
+  const float* scale;  // 1 or 3
+  const float* base;
+  float norm_eps, eps;
+  Index rows, count, hidden, iterations;
+  bool collapse_only;
+  float* out;
+};
+
+struct HyperCollapse {
+  const float* streams;
+  Index streams_stride;
+  const float* weights;
+  Index weights_stride, rows, count, hidden;
+  float* out;
+};
+
+struct HyperExpand {
+  const float* streams;
+  Index streams_stride;
+  const float* y;
+  Index y_stride;
+  const float* weights;  // as HyperWeights gives them
+  Index weights_stride, rows, count, hidden;
+  float* out;
+};
+
+// Groups of `ratio` tokens pooled into one entry each, which goes into the page where its group ends.
+struct Compress {
+  const float* kv;
+  Index kv_stride;
+  const float* gate;
+  Index gate_stride;
+  const float* bias;  // [ratio][series * size]
+  const float* norm;
+  float eps;
+  const float* table;  // [rows][rotary], at the first position of each row's group
+  Index rotary, ratio, series, size;
+  SpanView spans;
+  Index state_offset, entry_offset;
+};
+
+// The best entries of each row, by the indexer's scores.
+struct SelectEntries {
+  const float* q;
+  Index q_stride;
+  const float* weights;
+  Index weights_stride, heads, size, ratio, top_k;
+  float scale;
+  SpanView spans;
+  Index entry_offset;
+  std::int32_t* chosen;  // ascending, then -1
+};
+
+// Attention over a window of raw keys and over compressed entries, which are keys and values at once.
+struct EntryAttention {
+  const float* q;
+  Index q_stride;
+  const float* kv;
+  Index kv_stride;
+  const float* sinks;
+  Index heads, size;
+  float scale;
+  Index window, ratio;         // ratio 0: no entries
+  const std::int32_t* chosen;  // null: every entry
+  Index top_k;
+  SpanView spans;
+  Index window_offset, entry_offset;
+  float* out;
 };
 
 struct Ops {
@@ -255,6 +342,13 @@ struct Ops {
   void (*route)(const Route&);
   void (*route_by_score)(const RouteByScore&);
   void (*experts)(const Experts&);
+  void (*weigh_experts)(const WeighExperts&);
+  void (*hyper_weights)(const HyperWeights&);
+  void (*hyper_collapse)(const HyperCollapse&);
+  void (*hyper_expand)(const HyperExpand&);
+  void (*compress)(const Compress&);
+  void (*select_entries)(const SelectEntries&);
+  void (*entry_attention)(const EntryAttention&);
 };
 
 }  // namespace ramet

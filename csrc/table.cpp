@@ -21,6 +21,13 @@ void indexer(const Indexer&);
 void route(const Route&);
 void route_by_score(const RouteByScore&);
 void experts(const Experts&);
+void weigh_experts(const WeighExperts&);
+void hyper_weights(const HyperWeights&);
+void hyper_collapse(const HyperCollapse&);
+void hyper_expand(const HyperExpand&);
+void compress(const Compress&);
+void select_entries(const SelectEntries&);
+void entry_attention(const EntryAttention&);
 
 extern const Ops ops;
 // In the order of the table, one a line.
@@ -43,6 +50,13 @@ const Ops ops = {
     route,
     route_by_score,
     experts,
+    weigh_experts,
+    hyper_weights,
+    hyper_collapse,
+    hyper_expand,
+    compress,
+    select_entries,
+    entry_attention,
 };
 
 }  // namespace ramet::RAMET_ISA

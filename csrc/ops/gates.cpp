@@ -10,8 +10,10 @@ void swiglu(const Swiglu& a) {
     const float* const gate = a.x + r * a.x_stride;
     const float* const up = gate + a.width;
     float* const out = a.out + r * a.width;
+    const Vec high = all(a.limit), low = all(-a.limit);
     over_columns(a.width, [&](Index c, int lanes) {
-      store_lanes(out + c, silu(load_lanes(gate + c, lanes)) * load_lanes(up + c, lanes), lanes);
+      const Vec factor = max(low, min(high, load_lanes(up + c, lanes)));
+      store_lanes(out + c, silu(min(high, load_lanes(gate + c, lanes))) * factor, lanes);
     });
   });
 }

@@ -33,7 +33,7 @@ void experts(const Experts& a) {
     }
   };
   each(a.gate_up, inner, a.hidden, a.gathered, a.gate_ups);
-  swiglu({a.gate_ups, inner, assigned, a.intermediate, a.products});
+  swiglu({a.gate_ups, inner, assigned, a.intermediate, a.products, a.limit});
   each(a.down, a.hidden, a.intermediate, a.products, a.results);
 
   parallel_for(a.rows, static_cast<double>(assigned * a.hidden), [&](Index r) {

@@ -83,6 +83,7 @@ def experts(
     experts: int,
     hidden: int,
     intermediate: int,
+    limit: float,
     out: int,
     /,
 ) -> None: ...
@@ -144,7 +145,7 @@ def rope(
     out: int,
     /,
 ) -> None: ...
-def swiglu(x: int, x_stride: int, rows: int, width: int, out: int, /) -> None: ...
+def swiglu(x: int, x_stride: int, rows: int, width: int, limit: float, out: int, /) -> None: ...
 def sigmoid_gate(
     x: int, x_stride: int, gate: int, gate_stride: int, rows: int, heads: int, size: int, slot: int, out: int, /
 ) -> None: ...
@@ -232,5 +233,109 @@ def indexer(
     spans: Spans,
     offset: int,
     chosen: int,
+    /,
+) -> None: ...
+def hyper_weights(
+    streams: int,
+    streams_stride: int,
+    mixes: int,
+    mixes_stride: int,
+    scale: int,
+    base: int,
+    norm_eps: float,
+    eps: float,
+    rows: int,
+    count: int,
+    hidden: int,
+    iterations: int,
+    collapse_only: bool,
+    out: int,
+    /,
+) -> None: ...
+def hyper_collapse(
+    streams: int,
+    streams_stride: int,
+    weights: int,
+    weights_stride: int,
+    rows: int,
+    count: int,
+    hidden: int,
+    out: int,
+    /,
+) -> None: ...
+def hyper_expand(
+    streams: int,
+    streams_stride: int,
+    y: int,
+    y_stride: int,
+    weights: int,
+    weights_stride: int,
+    rows: int,
+    count: int,
+    hidden: int,
+    out: int,
+    /,
+) -> None: ...
+def weigh_experts(
+    logits: int,
+    stride: int,
+    rows: int,
+    experts: int,
+    top_k: int,
+    chosen: int,
+    scale: float,
+    weights: int,
+    /,
+) -> None: ...
+def compress(
+    kv: int,
+    kv_stride: int,
+    gate: int,
+    gate_stride: int,
+    bias: int,
+    norm: int,
+    eps: float,
+    table: int,
+    rotary: int,
+    ratio: int,
+    series: int,
+    size: int,
+    spans: Spans,
+    state_offset: int,
+    entry_offset: int,
+    /,
+) -> None: ...
+def select_entries(
+    q: int,
+    q_stride: int,
+    weights: int,
+    weights_stride: int,
+    heads: int,
+    size: int,
+    ratio: int,
+    top_k: int,
+    scale: float,
+    spans: Spans,
+    entry_offset: int,
+    chosen: int,
+    /,
+) -> None: ...
+def entry_attention(
+    q: int,
+    q_stride: int,
+    kv: int,
+    kv_stride: int,
+    sinks: int,
+    heads: int,
+    size: int,
+    scale: float,
+    window: int,
+    ratio: int,
+    chosen: int,
+    top_k: int,
+    spans: Spans,
+    window_offset: int,
+    entry_offset: int,
+    out: int,
     /,
 ) -> None: ...

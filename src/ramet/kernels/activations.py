@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,13 +11,13 @@ from ramet import _ramet
 from ramet.kernels.arrays import rows
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    """`silu(gate) * up` for `gate_up` `[T, 2 I]` (gate | up) -> `[T, I]`."""
+def swiglu(gate_up: Tensor, *, limit: float = math.inf) -> Tensor:
+    """`silu(min(gate, limit)) * clamp(up, -limit, limit)` for `gate_up` `[T, 2 I]` (gate | up) -> `[T, I]`."""
     count, width = gate_up.shape
     if width % 2:
         raise ValueError(f"gate_up must have an even number of columns, not {width}")
     out = torch.empty(count, width // 2, dtype=torch.float32)
-    _ramet.swiglu(*rows("gate_up", gate_up), count, width // 2, out.data_ptr())
+    _ramet.swiglu(*rows("gate_up", gate_up), count, width // 2, limit, out.data_ptr())
     return out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,17 +42,17 @@ class PackedExperts:
             _ramet.pack(matrix.data_ptr(), target.data_ptr(), outputs, inputs, self._half)
         return packed
 
-    def __call__(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, chosen: Tensor, weights: Tensor, *, limit: float = math.inf) -> Tensor:
         """The weighted sum of each row's chosen experts, `[T, H]`, summed in the order in which `route` chose them.
 
-        chosen int32 `[T, top_k]` and weights float32 `[T, top_k]` from `route`. `ValueError` for an expert that does
-        not exist.
+        chosen int32 `[T, top_k]` and weights float32 `[T, top_k]` from `route`; `limit` as in `swiglu`. `ValueError`
+        for an expert that does not exist.
         """
         count, top_k = chosen.shape
         out = torch.empty(count, self.hidden, dtype=torch.float32)
         _ramet.experts(
             *rows("x", x, self.hidden, count), contiguous("chosen", chosen, (count, top_k), torch.int32),
             contiguous("weights", weights, (count, top_k)), self.gate_up.data_ptr(), self.down.data_ptr(), self._half,
-            count, top_k, self.experts, self.hidden, self.intermediate, out.data_ptr(),
+            count, top_k, self.experts, self.hidden, self.intermediate, limit, out.data_ptr(),
         )  # fmt: skip
         return out

@@ -8,6 +8,8 @@ per row.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,10 +32,10 @@ def gated_rms_norm(x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (normed * weight.float() * F.silu(z.float())).to(x.dtype)
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    """`silu(gate) * up` for the two halves of the last dimension."""
+def swiglu(gate_up: Tensor, limit: float = math.inf) -> Tensor:
+    """`silu(min(gate, limit)) * clamp(up, -limit, limit)` for the two halves of the last dimension."""
     gate, up = gate_up.chunk(2, dim=-1)
-    return F.silu(gate) * up
+    return F.silu(gate.clamp(max=limit)) * up.clamp(-limit, limit)
 
 
 def causal_conv(x: Tensor, weight: Tensor, segments: Tensor | None = None) -> Tensor:
@@ -253,7 +255,9 @@ def route_by_score(
     return chosen, weights * scale
 
 
-def experts(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+def experts(
+    x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: Tensor, limit: float = math.inf
+) -> Tensor:
     """Each token through its experts' SwiGLU, summed by weight.
 
     `x`: `[..., H]`; `gate_up`: `[E, 2I, H]`; `down`: `[E, H, I]`; `chosen`, `weights`: `[..., top_k]` from `route`.
@@ -264,6 +268,6 @@ def experts(x: Tensor, gate_up: Tensor, down: Tensor, chosen: Tensor, weights: T
     out = torch.zeros_like(rows)
     for expert in torch.unique(chosen).tolist():
         token, place = (chosen == expert).nonzero(as_tuple=True)
-        hidden = F.linear(swiglu(F.linear(rows[token], gate_up[expert])), down[expert])
+        hidden = F.linear(swiglu(F.linear(rows[token], gate_up[expert]), limit), down[expert])
         out = out.index_add(0, token, hidden * weights[token, place].unsqueeze(-1))
     return out.view_as(x)

@@ -55,6 +55,21 @@ def route_by_score(
     return chosen, weights
 
 
+def weigh_experts(logits: Tensor, chosen: Tensor, *, scale: float = 1.0) -> Tensor:
+    """The weights of experts that are chosen already: `sqrt(log(1 + exp(logit)))` over the sum of it, times `scale`.
+
+    logits `[T, E]`, chosen int32 `[T, top_k]` -> float32 `[T, top_k]`. `ValueError` for an expert that does not exist.
+    """
+    count, experts = logits.shape
+    top_k = chosen.shape[1]
+    weights = torch.empty(count, top_k, dtype=torch.float32)
+    _ramet.weigh_experts(
+        *rows("logits", logits), count, experts, top_k, contiguous("chosen", chosen, (count, top_k), torch.int32),
+        scale, weights.data_ptr(),
+    )  # fmt: skip
+    return weights
+
+
 def _results(count: int, experts: int, top_k: int, eligible: int) -> tuple[Tensor, Tensor]:
     if not 1 <= top_k <= eligible:
         raise ValueError(f"top_k must be from 1 to the number of experts, {eligible} of {experts}, not {top_k}")
