@@ -1,12 +1,18 @@
-"""A session as the model sees one, for tests of the models: pages, a state and a position, nothing else."""
+"""For tests of the models: a session as the model sees one, and the model in transformers."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
 from ramet.models.base import Model
 from ramet.models.states import PAGE_TOKENS, Span
+
+LENGTH = 150  # into the third page, and no multiple of anything
 
 
 class Session:
@@ -30,3 +36,17 @@ def run(model: Model, tokens: Tensor, chunk: int | None = None) -> Tensor:
     """Logits of every token of one new session, `chunk` tokens a step (None: all at once)."""
     session = Session(model)
     return torch.cat([model.forward([session.span(part)]) for part in tokens.split(chunk or len(tokens))])
+
+
+def oracle(checkpoint: Path) -> Any:
+    """The checkpoint in transformers, float32; its grouped experts take multiples of 16 bytes only, the eager ones all."""
+    transformers = pytest.importorskip("transformers")
+    told = {"dtype": torch.float32, "experts_implementation": "eager"}
+    return transformers.AutoModelForCausalLM.from_pretrained(checkpoint, **told).eval()
+
+
+def oracle_logits(checkpoint: Path, tokens: Tensor) -> Tensor:
+    """The logits of all tokens of one sequence, int64 `[n]` -> `[n, vocab]`."""
+    with torch.no_grad():
+        logits: Tensor = oracle(checkpoint)(tokens.unsqueeze(0)).logits[0]
+    return logits

@@ -34,7 +34,7 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def moe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("moe"), seed=2, moe=True)
+    return write_random_checkpoint(tmp_path_factory.mktemp("moe"), seed=2, preset="tiny-moe")
 
 
 def copy(checkpoint: Path, to: Path) -> Path:
@@ -289,7 +289,7 @@ def test_other_dtypes_are_refused(dense: Path, tmp_path: Path, dtype: torch.dtyp
 def test_other_models_are_refused_with_what_is_supported(dense: Path, tmp_path: Path) -> None:
     config = copy(dense, tmp_path) / "config.json"
     config.write_text(json.dumps({"model_type": "llama"}))
-    assert "model_type 'llama' is not supported; supported are qwen3_5, qwen3_5_moe" in refused(tmp_path)
+    assert "model_type 'llama' is not supported; supported are qwen3_5, qwen3_5_text, qwen3_5_moe" in refused(tmp_path)
     config.write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
     assert "['LlamaForCausalLM'] and no model_type is not supported" in refused(tmp_path)
     config.write_text(json.dumps({"model_type": ["qwen3_5"]}))
@@ -335,7 +335,7 @@ def test_the_thin_preset_weighs_states_against_rows_like_the_0_8b() -> None:
     weight = {}
     for preset in ("0.8b", "thin"):
         with torch.device("meta"):
-            layout = Qwen3_5(Qwen3_5Config(vocab_size=64, **PRESETS[preset])).layout
+            layout = Qwen3_5(Qwen3_5Config(vocab_size=64, **PRESETS[preset][1])).layout
         weight[preset] = layout.state_bytes / (layout.page_bytes / 64)
         assert len(layout.rows) == 2 * 6 and len(layout.fixed) == 2 * 18
     assert 800 < weight["0.8b"] < 840

@@ -1,11 +1,10 @@
-"""Qwen3.5 against transformers, and against itself: one prefill, any chunks, token by token, batched, packed."""
+"""Qwen3.5 in other precisions, its states, its refusals, its fresh weights; `test_models_families` has the rest."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,69 +12,10 @@ from torch import Tensor
 
 from ramet import models
 from ramet.errors import RametError
+from ramet.models.loading import load_trainable, save
 from ramet.models.qwen3_5 import Qwen3_5
-from ramet.models.qwen3_5_config import FULL, LINEAR, MoEConfig
-from ramet.models.qwen3_5_weights import load_trainable, save
 from ramet.models.random import write_random_checkpoint
-from tests.models_support import Session, run
-
-LENGTH = 150  # into the third page, and no multiple of anything
-
-CONFIGS: dict[str, dict[str, Any]] = {
-    "dense-tied-3to1": {"tie_word_embeddings": True},
-    "dense-untied-1to1": {
-        "layer_types": (LINEAR, FULL) * 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "linear_num_key_heads": 2,
-        "linear_num_value_heads": 6,
-        "linear_key_head_dim": 24,
-    },
-    "dense-odd-sizes-full-first": {
-        "layer_types": (FULL, LINEAR, LINEAR, FULL, LINEAR),
-        "num_hidden_layers": 5,
-        "hidden_size": 44,
-        "intermediate_size": 37,
-        "head_dim": 24,
-        "num_attention_heads": 3,
-        "linear_key_head_dim": 12,
-        "linear_value_head_dim": 20,
-        "rope_theta": 10_000.0,
-        "rms_norm_eps": 1e-5,
-        "nested": False,
-    },
-    "dense-5to1-wide-rotation": {
-        "layer_types": (LINEAR,) * 5 + (FULL,),
-        "num_hidden_layers": 6,
-        "head_dim": 64,
-        "partial_rotary_factor": 0.5,
-        "linear_num_key_heads": 4,
-        "linear_num_value_heads": 4,
-        "linear_conv_kernel_dim": 3,
-        "tie_word_embeddings": True,
-    },
-    "moe-untied-3to1": {"moe": MoEConfig(8, 2, 16, 24)},
-    "moe-tied-1to2": {
-        "moe": MoEConfig(5, 3, 20, 12),
-        "layer_types": (LINEAR, FULL, FULL),
-        "num_hidden_layers": 3,
-        "hidden_size": 48,
-        "num_attention_heads": 4,
-        "tie_word_embeddings": True,
-        "nested": False,
-    },
-    "moe-every-expert-2to1": {
-        "moe": MoEConfig(4, 4, 24, 32),
-        "layer_types": (LINEAR, LINEAR, FULL),
-        "num_hidden_layers": 3,
-    },
-}
-
-
-@pytest.fixture(scope="module", params=CONFIGS)
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoints") / request.param
-    return write_random_checkpoint(path, seed=list(CONFIGS).index(request.param), **CONFIGS[request.param])
+from tests.models_support import LENGTH, Session, oracle_logits, run
 
 
 @pytest.fixture(scope="module")
@@ -83,78 +23,9 @@ def tokens() -> Tensor:
     return torch.randint(0, 256, (8, LENGTH), generator=torch.Generator().manual_seed(7))
 
 
-def oracle(checkpoint: Path) -> Any:
-    """The checkpoint in transformers, float32."""
-    transformers = pytest.importorskip("transformers")
-    return transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-
-
-def oracle_logits(checkpoint: Path, tokens: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = oracle(checkpoint)(tokens.unsqueeze(0)).logits[0]
-    return logits
-
-
-def test_every_way_of_running_agrees_with_transformers_and_bit_for_bit_with_the_others(
-    checkpoint: Path, tokens: Tensor
-) -> None:
-    model = models.load(checkpoint)
-    expected = oracle_logits(checkpoint, tokens[0])
-    full = run(model, tokens[0])
-    assert expected.std() > 0.3, "logits too flat for the comparison to mean much"
-    assert (full - expected).abs().max() < 1e-4
-    for chunk in range(1, 65):  # 1 is token-by-token decode
-        assert torch.equal(run(model, tokens[0], chunk), full), f"chunks of {chunk}"
-
-
-def test_a_batch_of_eight_sessions_of_different_lengths_is_the_sessions_alone(checkpoint: Path, tokens: Tensor) -> None:
-    model = models.load(checkpoint)
-    hugging_face = oracle(checkpoint)
-    sessions = [row[:length] for row, length in zip(tokens, (1, 5, 23, 63, 64, 65, 128, 150), strict=True)]
-    alone = [run(model, session) for session in sessions]
-    live = [Session(model) for _ in sessions]
-    got: list[list[Tensor]] = [[] for _ in sessions]
-    # Prompts and single tokens mixed: each session takes another step size, and some end early.
-    steps = (1, 2, 23, 9, 64, 1, 37, 50)
-    while any(session.position < len(own) for session, own in zip(live, sessions, strict=True)):
-        turn = [n for n, own in enumerate(sessions) if live[n].position < len(own)]
-        parts = [sessions[n][live[n].position : live[n].position + steps[n]] for n in turn]
-        logits = model.forward([live[n].span(part) for n, part in zip(turn, parts, strict=True)])
-        for n, own in zip(turn, logits.split([len(part) for part in parts]), strict=True):
-            got[n].append(own)
-    for session, each, batched in zip(sessions, alone, got, strict=True):
-        assert torch.equal(torch.cat(batched), each)
-        with torch.no_grad():
-            assert (hugging_face(session.unsqueeze(0)).logits[0] - each).abs().max() < 1e-4
-
-
-def test_training_runs_the_same_model(checkpoint: Path, tokens: Tensor) -> None:
-    """Two documents packed into a row: each has the logits and the gradients that transformers gives it alone."""
-    model, hugging_face = load_trainable(checkpoint), oracle(checkpoint)
-    first, second = tokens[0, :70], tokens[1, :60]
-    packed = torch.cat([first, second]).unsqueeze(0)
-    segments = torch.cat([torch.full((70,), 4), torch.full((60,), 9)]).unsqueeze(0)
-    positions = torch.cat([torch.arange(70), torch.arange(60)]).unsqueeze(0)
-    logits = model.train_forward(packed, segments, positions)
-    apart = [hugging_face(document.unsqueeze(0)).logits for document in (first, second)]
-    assert (logits - torch.cat(apart, dim=1)).abs().max() < 1e-4
-    at = torch.zeros(1, 130, dtype=torch.bool)
-    at[0, [3, 69, 129]] = True
-    assert torch.allclose(model.train_forward(packed, segments, positions, at=at), logits[at], atol=1e-5)
-
-    logits.log_softmax(-1)[..., 0].sum().backward()
-    sum(part.log_softmax(-1)[..., 0].sum() for part in apart).backward()
-    theirs = dict(hugging_face.named_parameters())
-    for name, parameter in model.named_parameters():
-        expected = theirs[name if name.startswith("lm_head") else f"model.{name}"].grad
-        assert parameter.grad is not None and parameter.grad.shape == expected.shape
-        scale = expected.abs().max().clamp(min=1.0)
-        assert (parameter.grad - expected).abs().max() / scale < 2e-3, name
-
-
-@pytest.mark.parametrize("moe", [False, True])
-def test_bfloat16_weights_give_the_bits_of_their_widening(tmp_path: Path, tokens: Tensor, moe: bool) -> None:
-    half = write_random_checkpoint(tmp_path / "half", seed=3, moe=moe, dtype=torch.bfloat16)
+@pytest.mark.parametrize("preset", ["tiny", "tiny-moe"])
+def test_bfloat16_weights_give_the_bits_of_their_widening(tmp_path: Path, tokens: Tensor, preset: str) -> None:
+    half = write_random_checkpoint(tmp_path / "half", seed=3, preset=preset, dtype=torch.bfloat16)
     save(load_trainable(half), tmp_path / "wide")
     narrow, wide = models.load(half), models.load(tmp_path / "wide")
     assert (narrow.layout.row_dtype, wide.layout.row_dtype) == (torch.bfloat16, torch.float32)

@@ -29,12 +29,12 @@ TOKENS = st.builds(
 class Sessions(RuleBasedStateMachine):
     """Random sessions over one tree whose budgets hold only a few of them."""
 
-    dtype = torch.float32
+    preset, dtype = "tiny", torch.float32
 
     def __init__(self) -> None:
         super().__init__()
         torch.set_num_threads(1)
-        self.model = tiny_model(self.dtype)
+        self.model = tiny_model(self.dtype, self.preset)
         self.live: list[tuple[Cursor, list[int]]] = []  # a session and its path, run or not
         self.paths: list[list[int]] = [[]]  # everything that was asked for
         self.folder = quick_folder()
@@ -207,10 +207,15 @@ class Sessions(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-class HalfSessions(Sessions):
-    """The same over a bfloat16 checkpoint, whose rows are rounded."""
+FAMILIES = [  # preset, precision; bfloat16 rows are rounded
+    ("tiny", torch.float32),
+    ("tiny", torch.bfloat16),
+    ("tiny-minimax", torch.float32),
+]
 
-    dtype = torch.bfloat16
+
+def sessions_of(family: tuple[str, torch.dtype]) -> type[Sessions]:
+    return type("Sessions", (Sessions,), {"preset": family[0], "dtype": family[1]})
 
 
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
@@ -222,13 +227,17 @@ def written_when_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WRITE_DELAY", 3600.0)
 
 
-@pytest.mark.parametrize("machine", [Sessions, HalfSessions])
-def test_any_sequence_of_operations(machine: type[Sessions]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=30, **_COMMON))
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_any_sequence_of_operations(family: tuple[str, torch.dtype]) -> None:
+    run_state_machine_as_test(
+        sessions_of(family), settings=settings(max_examples=20, stateful_step_count=30, **_COMMON)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("machine", [Sessions, HalfSessions])
-def test_very_many_sequences_of_operations(machine: type[Sessions]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=400, stateful_step_count=60, **_COMMON))
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_very_many_sequences_of_operations(family: tuple[str, torch.dtype]) -> None:
+    run_state_machine_as_test(
+        sessions_of(family), settings=settings(max_examples=400, stateful_step_count=60, **_COMMON)
+    )

@@ -27,10 +27,10 @@ def quick_folder() -> Path:
 
 
 @functools.cache
-def tiny_model(dtype: torch.dtype = torch.float32) -> Model:
-    """A random Qwen3.5 of four layers, through the compiled kernels; its rows have the precision of its weights."""
+def tiny_model(dtype: torch.dtype = torch.float32, preset: str = "tiny") -> Model:
+    """A random model, a Qwen3.5 of four layers, through the compiled kernels; rows have its weights' precision."""
     with tempfile.TemporaryDirectory() as folder:
-        write_random_checkpoint(folder, seed=7, dtype=dtype)
+        write_random_checkpoint(folder, seed=7, dtype=dtype, preset=preset)
         return load(folder)
 
 

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from ramet import kernels
 from ramet.kernels import reference
 
+if TYPE_CHECKING:
+    from ramet.models.run import Run
+
 
 class Layer(nn.Module):
     """A module whose call gives one tensor."""
@@ -23,6 +26,20 @@ class Layer(nn.Module):
     if TYPE_CHECKING:
 
         def __call__(self, *args: Any, **kwargs: Any) -> Tensor: ...
+
+    def pack(self) -> None:
+        """Bring the module's own weights, or those of children that it runs as one, into the compiled ops' form."""
+
+    def initialise(self, generator: torch.Generator, std: float) -> None:
+        """Fresh values for the module's own parameters: normal matrices, vectors of zeros."""
+        for weight in self.parameters(recurse=False):
+            fresh = torch.zeros(weight.shape)
+            weight.copy_(fresh.normal_(0.0, std, generator=generator) if weight.dim() > 1 else fresh)
+
+
+def packed(*weights: Tensor) -> kernels.PackedLinear:
+    """The compiled ops' form of matrices `[out, in]` that are run as one, one above the other."""
+    return kernels.PackedLinear(weights[0] if len(weights) == 1 else torch.cat([each.detach() for each in weights]))
 
 
 class Linear(Layer):
@@ -35,7 +52,7 @@ class Linear(Layer):
 
     def pack(self) -> None:
         if self.weight is not None:
-            self.packed, self.weight = kernels.PackedLinear(self.weight), None
+            self.packed, self.weight = packed(self.weight), None
 
     def forward(self, x: Tensor, *, add: Tensor | None = None) -> Tensor:
         if self.packed is not None:
@@ -54,7 +71,7 @@ class GateUp:
 
     def pack(self) -> None:
         assert self.gate.weight is not None and self.up.weight is not None
-        self.packed = kernels.PackedLinear(torch.cat([self.gate.weight.detach(), self.up.weight.detach()]))
+        self.packed = packed(self.gate.weight, self.up.weight)
         self.gate.weight = self.up.weight = None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -74,7 +91,7 @@ class Embedding(Layer):
     def pack(self) -> None:
         assert self.weight is not None
         if self.tied:
-            self.packed = kernels.PackedLinear(self.weight)
+            self.packed = packed(self.weight)
         else:
             self.table = self.weight.detach()
         self.weight = None
@@ -96,18 +113,25 @@ class Embedding(Layer):
         return F.linear(x, self.weight)
 
 
-class Vector(nn.Module):
-    """A weight of one dimension under the name `weight`, as norms have; float32 for serving."""
+class RMSNorm(Layer):
+    """`x / rms(x) * weight`, or `* (1 + weight)` if `zero_centred`, in float32, over groups of `size` columns."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, eps: float, *, zero_centred: bool = False) -> None:
         super().__init__()
+        self.eps, self.zero_centred = eps, zero_centred
         self.weight = nn.Parameter(torch.empty(size))
 
     def pack(self) -> None:
         self.weight = nn.Parameter(self.weight.detach().float().contiguous(), requires_grad=False)
 
+    def initialise(self, generator: torch.Generator, std: float) -> None:
+        self.weight.fill_(0.0 if self.zero_centred else 1.0)
 
-class ConvWeight(nn.Module):
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        return run.rms_norm(x, self)
+
+
+class ConvWeight(Layer):
     """A depthwise convolution's weight, published `[channels, 1, kernel]`; served float32 as `[kernel, channels]`."""
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -118,6 +142,11 @@ class ConvWeight(nn.Module):
     def pack(self) -> None:
         assert self.weight is not None
         self.taps, self.weight = self.weight.detach().float().squeeze(1).t().contiguous(), None
+
+    def initialise(self, generator: torch.Generator, std: float) -> None:
+        assert self.weight is not None
+        bound = self.weight.shape[-1] ** -0.5
+        self.weight.copy_(torch.empty(self.weight.shape).uniform_(-bound, bound, generator=generator))
 
 
 class Experts(Layer):
@@ -139,3 +168,20 @@ class Experts(Layer):
             return self.packed(x, chosen, weights)
         assert self.gate_up_proj is not None and self.down_proj is not None
         return reference.experts(x, self.gate_up_proj, self.down_proj, chosen, weights)
+
+
+class MLP(Layer):
+    """SwiGLU."""
+
+    def __init__(self, hidden: int, intermediate: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(hidden, intermediate)
+        self.up_proj = Linear(hidden, intermediate)
+        self.down_proj = Linear(intermediate, hidden)
+        self._gate_up = GateUp(self.gate_proj, self.up_proj)
+
+    def pack(self) -> None:
+        self._gate_up.pack()
+
+    def forward(self, x: Tensor, residual: Tensor | None, run: Run) -> Tensor:
+        return self.down_proj(run.swiglu(self._gate_up(x)), add=residual)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,58 +15,88 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
+from ramet.models.decoder import Config, Decoder
+from ramet.models.loading import save
+from ramet.models.minimax_m2 import MiniMaxM2
+from ramet.models.minimax_m2_config import MiniMaxM2Config
 from ramet.models.qwen3_5 import Qwen3_5
 from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
-from ramet.models.qwen3_5_weights import save
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 32,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "linear_num_key_heads": 1,
-        "linear_num_value_heads": 2,
-        "linear_key_head_dim": 16,
-        "linear_value_head_dim": 16,
-        "intermediate_size": 48,
-    },
-    # Qwen3.5-0.8B, in bfloat16: 20.2 MB of recurrent and window states, 12.3 kB of rows a token.
-    "0.8b": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 2,
-        "head_dim": 256,
-        "linear_num_key_heads": 16,
-        "linear_num_value_heads": 16,
-        "linear_key_head_dim": 128,
-        "linear_value_head_dim": 128,
-        "intermediate_size": 3584,
-        "tie_word_embeddings": True,
-    },
-    # The same layers, 64 times thinner: 314 kB of states, 192 B of rows a token; states weigh 1638 tokens, there 1644.
-    "thin": {
-        "hidden_size": 64,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "linear_num_key_heads": 1,
-        "linear_num_value_heads": 1,
-        "linear_key_head_dim": 48,
-        "linear_value_head_dim": 80,
-        "intermediate_size": 128,
-        "tie_word_embeddings": True,
-    },
+_TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "linear_num_key_heads": 1,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "intermediate_size": 48,
 }
-_TINY_MOE = MoEConfig(
-    num_experts=8, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=24
-)
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tiny": ("qwen3_5", _TINY),
+    "tiny-moe": ("qwen3_5", _TINY | {"moe": MoEConfig(8, 2, 16, 24)}),
+    # Qwen3.5-0.8B, in bfloat16: 20.2 MB of recurrent and window states, 12.3 kB of rows a token.
+    "0.8b": (
+        "qwen3_5",
+        {
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "head_dim": 256,
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": 16,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "intermediate_size": 3584,
+            "tie_word_embeddings": True,
+        },
+    ),
+    # The same layers, 64 times thinner: 314 kB of states, 192 B of rows a token; states weigh 1638 tokens, there 1644.
+    "thin": (
+        "qwen3_5",
+        {
+            "hidden_size": 64,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 1,
+            "linear_key_head_dim": 48,
+            "linear_value_head_dim": 80,
+            "intermediate_size": 128,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "tiny-minimax": (
+        "minimax_m2",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 24,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "rotary_dim": 8,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 3,
+        },
+    ),
+}
+"""Sizes to write checkpoints in: a family of `_FAMILIES`, and fields of its config."""
+
+_FAMILIES: dict[str, tuple[Callable[..., Decoder], Callable[..., Config]]] = {
+    "qwen3_5": (Qwen3_5, Qwen3_5Config),
+    "minimax_m2": (MiniMaxM2, MiniMaxM2Config),
+}
+_SPREAD = ("A_log", "dt_bias", "conv1d.weight")
+"""How the names of parameters end whose fresh values are spread already."""
 
 
 def write_random_checkpoint(
@@ -74,30 +104,28 @@ def write_random_checkpoint(
     *,
     seed: int,
     preset: str = "tiny",
-    moe: bool = False,
     dtype: torch.dtype = torch.float32,
     nested: bool = True,
     corpus: Iterable[str] | None = None,
     corpus_vocabulary: int = 4096,
     **config_overrides: Any,
 ) -> Path:
-    """Write a checkpoint folder that differs from a published Qwen3.5 one only in sizes and sense; returns `path`.
+    """Write a checkpoint folder that differs from a family's published ones only in sizes and sense; returns `path`.
 
-    `preset` is a key of `PRESETS`; `config_overrides` are fields of `Qwen3_5Config`. The tokenizer is byte-level with
-    the family's control tokens: one token per byte, or, where a `corpus` is given, a BPE of at most `corpus_vocabulary`
-    tokens trained on it. Every weight matters to the logits, norms included. `nested` is the published layout, else
-    that of a text model alone. The same arguments write the same files.
+    `preset` is a key of `PRESETS`; `config_overrides` are fields of the family's config. The tokenizer is byte-level
+    with Qwen3.5's control tokens, whatever the family: one token per byte, or, where a `corpus` is given, a BPE of at
+    most `corpus_vocabulary` tokens trained on it. Every weight matters to the logits, norms included. `nested` is the
+    published layout, else that of a text model alone. The same arguments write the same files.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     size = write_tokenizer(folder, corpus, corpus_vocabulary)
-    sizes: dict[str, Any] = {"vocab_size": -(-size // 64) * 64} | PRESETS[preset]
-    if moe:
-        sizes["moe"] = _TINY_MOE
-    config = Qwen3_5Config(**(sizes | config_overrides))
+    family, sizes = PRESETS[preset]
+    model, config_type = _FAMILIES[family]
+    config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes | config_overrides))
     if config.vocab_size < size:
         raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
-    save(_randomise(Qwen3_5(config), seed), folder, dtype=dtype, nested=nested)
+    save(_randomise(model(config), seed), folder, dtype=dtype, nested=nested)
     return folder
 
 
@@ -148,7 +176,7 @@ def write_tokenizer(folder: Path, corpus: Iterable[str] | None = None, vocabular
 
 
 @torch.no_grad()
-def _randomise(model: Qwen3_5, seed: int) -> Qwen3_5:
+def _randomise(model: Decoder, seed: int) -> Decoder:
     """Logits near one; layers that add to the residual stream less than is there, as in trained models, so that float32
     errors do not grow from layer to layer; norms, decays and time steps spread around their usual values.
     """
@@ -159,9 +187,11 @@ def _randomise(model: Qwen3_5, seed: int) -> Qwen3_5:
             weight.normal_(0.0, 1.0 if model.lm_head else weight.shape[-1] ** -0.5, generator=generator)
         elif name == "lm_head.weight":
             weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
-        elif weight.dim() == 1 and not name.endswith(("A_log", "dt_bias")):
+        elif name.endswith(_SPREAD):
+            continue
+        elif weight.dim() == 1:
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
-        elif weight.dim() > 1 and "conv1d" not in name:
+        else:
             weight.normal_(0.0, 0.5 * weight.shape[-1] ** -0.5, generator=generator)
     return model
 

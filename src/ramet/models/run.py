@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ramet import kernels
 from ramet.kernels import reference
-from ramet.models.layers import ConvWeight
+from ramet.models.layers import ConvWeight, RMSNorm
+from ramet.models.rope import Rope
 from ramet.models.states import Span, StateLayout
 
 
@@ -38,22 +39,44 @@ class AttentionHeads:
     dim: int
 
 
+@dataclass(frozen=True)
+class Routing:
+    """How a router by scores chooses and weighs: see `kernels.route_by_score`."""
+
+    top_k: int
+    score: kernels.Score = "sigmoid"
+    groups: int = 1
+    groups_kept: int = 1
+    normalise: bool = True
+    scale: float = 1.0
+
+
 class Run(Protocol):
     """The ops of a run; `...` is `[batch, length]` in training and `[T]` in serving. Norms are in float32.
 
-    `conv_state`, `delta_state`, `keys` and `values` are the names of states in the model's `StateLayout`.
+    `tokens`, int64 `[...]`, are those of the run. `conv_state`, `delta_state`, `keys` and `values` are the names of
+    states in the model's `StateLayout`.
     """
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """`x / rms(x) * (1 + weight)`."""
+    tokens: Tensor
+
+    def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        """`x / rms(x) * weight` over each group of as many columns as the weight has."""
         ...
 
-    def gated_rms_norm(self, x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """`x / rms(x) * weight * silu(z)` in groups of `len(weight)` columns."""
+    def gated_rms_norm(self, x: Tensor, z: Tensor, norm: RMSNorm) -> Tensor:
+        """`x / rms(x) * weight * silu(z)` over each group of as many columns as the weight has."""
         ...
 
-    def norm_rope(self, x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
-        """`rms_norm` of the first D = `len(weight)` columns of each head, then the rotation: `[..., heads * D]`."""
+    def rope(self, x: Tensor, heads: int, rope: Rope, *, start: int = 0, inverse: bool = False) -> Tensor:
+        """Each head's columns from `start` on rotated by the token's position (`inverse`: back); the rest passes."""
+        ...
+
+    def norm_rope(self, x: Tensor, norm: RMSNorm, heads: int, rope: Rope) -> Tensor:
+        """`rms_norm` of the first columns of each head, as many as the weight has, D, then `rope`: `[..., heads * D]`.
+
+        The rope is not interleaved.
+        """
         ...
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
@@ -83,28 +106,47 @@ class Run(Protocol):
         ...
 
     def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-        """The experts of each token and their weights, `[..., top_k]` each."""
+        """The experts of each token and their weights by softmax, `[..., top_k]` each."""
+        ...
+
+    def route_by_score(self, router_logits: Tensor, bias: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
+        """The experts of each token by score plus bias and their weights by score, `[..., top_k]` each."""
         ...
 
 
 class TrainingRun:
     """Differentiable, over packed rows: `segments` and `positions`, int64 `[batch, length]`."""
 
-    def __init__(self, segments: Tensor | None, positions: Tensor, inv_freq: Tensor) -> None:
+    def __init__(self, tokens: Tensor, segments: Tensor | None, positions: Tensor) -> None:
+        self.tokens = tokens
         self.segments = segments
+        self.positions = positions
         self.mask = reference.attention_mask(segments)
-        self.table = reference.rope_table(positions, inv_freq.to(positions.device))
+        self._tables: dict[Rope, Tensor] = {}
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return reference.rms_norm(x, weight, eps, zero_centred=True)
+    def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        grouped = _by_head(x, x.shape[-1] // norm.weight.numel())
+        return reference.rms_norm(grouped, norm.weight, norm.eps, zero_centred=norm.zero_centred).flatten(-2)
 
-    def gated_rms_norm(self, x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
-        heads = x.shape[-1] // weight.numel()
-        return reference.gated_rms_norm(_by_head(x, heads), _by_head(z, heads), weight, eps).flatten(-2)
+    def gated_rms_norm(self, x: Tensor, z: Tensor, norm: RMSNorm) -> Tensor:
+        heads = x.shape[-1] // norm.weight.numel()
+        return reference.gated_rms_norm(_by_head(x, heads), _by_head(z, heads), norm.weight, norm.eps).flatten(-2)
 
-    def norm_rope(self, x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
-        x = _by_head(x, heads)[..., : weight.numel()]
-        return reference.rope(reference.rms_norm(x, weight, eps, zero_centred=True), self.table).flatten(-2)
+    def rope(self, x: Tensor, heads: int, rope: Rope, *, start: int = 0, inverse: bool = False) -> Tensor:
+        x, table = _by_head(x, heads), self.table(rope)
+        return reference.rope(x, table, start=start, interleaved=rope.interleaved, inverse=inverse).flatten(-2)
+
+    def norm_rope(self, x: Tensor, norm: RMSNorm, heads: int, rope: Rope) -> Tensor:
+        x = _by_head(x, heads)[..., : norm.weight.numel()]
+        x = reference.rms_norm(x, norm.weight, norm.eps, zero_centred=norm.zero_centred)
+        return reference.rope(x, self.table(rope)).flatten(-2)
+
+    def table(self, rope: Rope) -> Tensor:
+        """The cosines and sines of the run's positions, `[batch, length, R]`."""
+        if rope not in self._tables:
+            frequencies = rope.inv_freq.to(self.positions.device)
+            self._tables[rope] = reference.rope_table(self.positions, frequencies, rope.scale)
+        return self._tables[rope]
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         return reference.swiglu(gate_up)
@@ -137,11 +179,15 @@ class TrainingRun:
     def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         return reference.route(router_logits, top_k)
 
+    def route_by_score(self, router_logits: Tensor, bias: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
+        return reference.route_by_score(router_logits, bias, **vars(routing))
+
 
 class ServingRun:
     """Over the spans of one step, on the compiled ops; reads and writes the spans' pages and states."""
 
-    def __init__(self, spans: Sequence[Span], layout: StateLayout, inv_freq: Tensor) -> None:
+    def __init__(self, spans: Sequence[Span], layout: StateLayout) -> None:
+        self.tokens = torch.cat([span.tokens for span in spans])
         self.layout = layout
         self.spans = kernels.Spans(
             [span.tokens.numel() for span in spans],
@@ -149,16 +195,27 @@ class ServingRun:
             pages=[span.pages for span in spans] if layout.rows else (),
             states=[span.state for span in spans] if layout.fixed else (),
         )
-        self.table = kernels.rope_table(self.spans.position_ids(), inv_freq)
+        self._tables: dict[Rope, Tensor] = {}
 
-    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return kernels.rms_norm(x, weight, eps, zero_centred=True)
+    def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        return kernels.rms_norm(x, norm.weight, norm.eps, zero_centred=norm.zero_centred)
 
-    def gated_rms_norm(self, x: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return kernels.gated_rms_norm(x, z, weight, eps)
+    def gated_rms_norm(self, x: Tensor, z: Tensor, norm: RMSNorm) -> Tensor:
+        return kernels.gated_rms_norm(x, z, norm.weight, norm.eps)
 
-    def norm_rope(self, x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
-        return kernels.norm_rope(x, weight, eps, self.table, heads=heads, zero_centred=True)
+    def rope(self, x: Tensor, heads: int, rope: Rope, *, start: int = 0, inverse: bool = False) -> Tensor:
+        table = self.table(rope)
+        return kernels.rope(x, table, heads=heads, start=start, interleaved=rope.interleaved, inverse=inverse)
+
+    def norm_rope(self, x: Tensor, norm: RMSNorm, heads: int, rope: Rope) -> Tensor:
+        table = self.table(rope)
+        return kernels.norm_rope(x, norm.weight, norm.eps, table, heads=heads, zero_centred=norm.zero_centred)
+
+    def table(self, rope: Rope) -> Tensor:
+        """The cosines and sines of the rows' positions, `[T, R]`."""
+        if rope not in self._tables:
+            self._tables[rope] = kernels.rope_table(self.spans.position_ids(), rope.inv_freq, rope.scale)
+        return self._tables[rope]
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         return kernels.swiglu(gate_up)
@@ -190,6 +247,9 @@ class ServingRun:
 
     def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         return kernels.route(router_logits, top_k)
+
+    def route_by_score(self, router_logits: Tensor, bias: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
+        return kernels.route_by_score(router_logits, bias, **vars(routing))
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:

@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ramet.errors import RametError
+from ramet.models.decoder import Decoder
+from ramet.models.loading import load_trainable, save
 from ramet.models.qwen3_5 import Qwen3_5
 from ramet.models.qwen3_5_config import Qwen3_5Config
-from ramet.models.qwen3_5_weights import load_trainable, save
 from ramet.train.data import Conversations, Tables, prefetch, read_conversations, table_texts
 from ramet.train.optim import make_optimizers
 from ramet.train.packing import Batch
@@ -130,7 +131,7 @@ def run(config: SftConfig) -> Path:
 
 
 def train_step(
-    model: Qwen3_5, optimizers: list[torch.optim.Optimizer], batch: Batch, precision: str = "float32"
+    model: Decoder, optimizers: list[torch.optim.Optimizer], batch: Batch, precision: str = "float32"
 ) -> tuple[float, float]:
     """One update on one batch. Returns the mean loss and the share of target tokens that were the likeliest."""
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -182,7 +183,7 @@ def _same_run(config: SftConfig, training: Path) -> None:
         )
 
 
-def _begin(config: SftConfig) -> Qwen3_5:
+def _begin(config: SftConfig) -> Decoder:
     """The model before its first step, and the tokenizer's files in `out`."""
     if config.model is not None:
         if config.model.resolve() != config.out.resolve():
@@ -223,7 +224,7 @@ def model_config(sizes: Sizes) -> Qwen3_5Config:
     )
 
 
-def _save_state(training: Path, step: int, model: Qwen3_5, optimizers: list[torch.optim.Optimizer]) -> None:
+def _save_state(training: Path, step: int, model: Decoder, optimizers: list[torch.optim.Optimizer]) -> None:
     """Written beside and moved into place: whenever the process dies, a whole state is there."""
     state = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
     fresh = training / "state.pt.new"
@@ -234,7 +235,7 @@ def _save_state(training: Path, step: int, model: Qwen3_5, optimizers: list[torc
     fresh.replace(training / "state.pt")
 
 
-def _resume(training: Path, model: Qwen3_5, optimizers: list[torch.optim.Optimizer]) -> int:
+def _resume(training: Path, model: Decoder, optimizers: list[torch.optim.Optimizer]) -> int:
     file = training / "state.pt"
     if not file.is_file():
         return 0

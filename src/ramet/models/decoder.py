@@ -1,0 +1,145 @@
+"""What every model family shares: a family's file adds its layers, and where its published tensors are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from ramet.models.errors import ContextLengthError
+from ramet.models.layers import Embedding, Layer, Linear, RMSNorm
+from ramet.models.published import Published
+from ramet.models.run import Run, ServingRun, TrainingRun, last_rows
+from ramet.models.states import Recurrent, Rows, Span, StateLayout, Window
+
+
+class Config(Protocol):
+    """A family's sizes, a frozen dataclass under the names of `config.json`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
+    @property
+    def max_position_embeddings(self) -> int: ...
+    @property
+    def rms_norm_eps(self) -> float: ...
+    @property
+    def initializer_range(self) -> float: ...
+    @property
+    def tie_word_embeddings(self) -> bool: ...
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
+        """Read a parsed `config.json`; `source` names it in errors. Raises CheckpointError."""
+        ...
+
+    def to_json(self, dtype: str, *, nested: bool) -> dict[str, Any]:
+        """A `config.json` in the published form, or (not nested) that of a text model alone."""
+        ...
+
+
+class Decoder(nn.Module):
+    """Embedding, the family's layers, a norm, the output layer. Fresh ones have uninitialised weights.
+
+    The layers are written once: `train_forward` runs them differentiably over packed rows; `forward`, after `pack()`,
+    over the spans of a step on the compiled ops. A packed model cannot be trained. Modules and parameters carry the
+    published names. A layer declares a state by holding a `Rows`, `Recurrent` or `Window`.
+    """
+
+    config_type: ClassVar[type[Config]]
+    published: ClassVar[Published]
+
+    def __init__(self, config: Config, layers: Iterable[Layer], *, zero_centred_norm: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = config.vocab_size
+        self.context_length = config.max_position_embeddings
+        self.fingerprint = ""
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
+        self.layers = nn.ModuleList(layers)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, zero_centred=zero_centred_norm)
+        self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
+        states = [value for module in self.layers.modules() for value in vars(module).values()]
+        self.layout = StateLayout(
+            rows=tuple(state for state in states if isinstance(state, Rows)),
+            fixed=tuple(state for state in states if isinstance(state, Recurrent | Window)),
+        )
+
+    def hidden(self, run: Run) -> Tensor:
+        """The run's tokens through all layers, before the last norm: `[..., hidden]`."""
+        x = self.embed_tokens(run.tokens)
+        for layer in self.layers:
+            x = layer(x, run)
+        return x
+
+    def logits(self, x: Tensor, run: Run) -> Tensor:
+        """The last norm and the output layer: `[..., hidden] -> [..., vocab]`."""
+        x = self.norm(x, run)
+        return self.embed_tokens.logits(x) if self.lm_head is None else self.lm_head(x)
+
+    def train_forward(
+        self, tokens: Tensor, segments: Tensor | None, positions: Tensor, *, at: Tensor | None = None
+    ) -> Tensor:
+        """Logits `[B, L, vocab]` with gradients, on whatever device the parameters are.
+
+        `tokens`, `segments` and `positions` are int64 `[B, L]`; `segments` tells the documents packed into a row apart
+        (None: one per row), `positions` count within each. `at`, bool `[B, L]`, chooses the places whose logits are
+        wanted: `[at.sum(), vocab]`.
+        """
+        run = TrainingRun(tokens, segments, positions)
+        x = self.hidden(run)
+        return self.logits(x if at is None else x[at], run)
+
+    @torch.no_grad()
+    def forward(self, spans: Sequence[Span]) -> Tensor:
+        """Run the spans one step on: see `models.base.Model.forward`. The model must be packed.
+
+        Raises ContextLengthError, before anything is written, if a span goes past `context_length`.
+        """
+        for span in spans:
+            self._check(span)
+        run = ServingRun(spans, self.layout)
+        return self.logits(self.hidden(run)[last_rows(spans)], run)
+
+    def _check(self, span: Span) -> None:
+        count = span.tokens.numel()
+        end = span.position + count
+        if count == 0 or span.position < 0 or not 0 <= span.logits <= count:
+            raise ValueError(f"a span of {count} tokens at position {span.position} with {span.logits} logits")
+        if end > self.context_length:
+            raise ContextLengthError(
+                f"the session would be {end} tokens long, but this model goes no further than {self.context_length}; "
+                "start a new session or shorten the prompt"
+            )
+        low, high = int(span.tokens.min()), int(span.tokens.max())
+        if low < 0 or high >= self.vocab_size:
+            raise ValueError(f"token {low if low < 0 else high} is not in the vocabulary of {self.vocab_size}")
+
+    def pack(self) -> Self:
+        """Bring every weight into the compiled ops' form, for serving, module by module, freeing the parameters.
+
+        Rows take the precision of the embedding, which is the checkpoint's.
+        """
+        assert self.embed_tokens.weight is not None
+        self.layout = replace(self.layout, row_dtype=self.embed_tokens.weight.dtype)
+        for module in self.modules():  # parents first: some pack two of their children as one
+            if isinstance(module, Layer):
+                module.pack()
+        return self
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> Self:
+        """Weights to train from."""
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, Layer):
+                module.initialise(generator, self.config.initializer_range)
+        return self

@@ -1,0 +1,83 @@
+"""Random configs of every family that between them reach every branch; `preset` names the family, the rest is changed.
+
+A new family adds its own here; all tests of `test_models_families.py` then run over it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ramet.models.qwen3_5_config import FULL, LINEAR, MoEConfig
+
+QWEN3_5: dict[str, dict[str, Any]] = {
+    "qwen3_5-dense-tied-3to1": {"tie_word_embeddings": True},
+    "qwen3_5-dense-untied-1to1": {
+        "layer_types": (LINEAR, FULL) * 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 6,
+        "linear_key_head_dim": 24,
+    },
+    "qwen3_5-dense-odd-sizes-full-first": {
+        "layer_types": (FULL, LINEAR, LINEAR, FULL, LINEAR),
+        "num_hidden_layers": 5,
+        "hidden_size": 44,
+        "intermediate_size": 37,
+        "head_dim": 24,
+        "num_attention_heads": 3,
+        "linear_key_head_dim": 12,
+        "linear_value_head_dim": 20,
+        "rope_theta": 10_000.0,
+        "rms_norm_eps": 1e-5,
+        "nested": False,
+    },
+    "qwen3_5-dense-5to1-wide-rotation": {
+        "layer_types": (LINEAR,) * 5 + (FULL,),
+        "num_hidden_layers": 6,
+        "head_dim": 64,
+        "partial_rotary_factor": 0.5,
+        "linear_num_key_heads": 4,
+        "linear_num_value_heads": 4,
+        "linear_conv_kernel_dim": 3,
+        "tie_word_embeddings": True,
+    },
+    "qwen3_5-moe-untied-3to1": {"moe": MoEConfig(8, 2, 16, 24)},
+    "qwen3_5-moe-tied-1to2": {
+        "moe": MoEConfig(5, 3, 20, 12),
+        "layer_types": (LINEAR, FULL, FULL),
+        "num_hidden_layers": 3,
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "tie_word_embeddings": True,
+        "nested": False,
+    },
+    "qwen3_5-moe-every-expert-2to1": {
+        "moe": MoEConfig(4, 4, 24, 32),
+        "layer_types": (LINEAR, LINEAR, FULL),
+        "num_hidden_layers": 3,
+    },
+}
+
+MINIMAX_M2: dict[str, dict[str, Any]] = {
+    "minimax_m2-half-rotated": {},
+    "minimax_m2-tied-all-rotated": {"rotary_dim": 16, "tie_word_embeddings": True, "num_experts_per_tok": 1},
+    "minimax_m2-every-expert": {"num_local_experts": 4, "num_experts_per_tok": 4, "rope_theta": 10_000.0},
+    "minimax_m2-one-key-head": {"num_attention_heads": 6, "num_key_value_heads": 1, "num_local_experts": 17},
+    "minimax_m2-odd-sizes": {
+        "hidden_size": 44,
+        "intermediate_size": 19,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "head_dim": 20,
+        "rotary_dim": 6,
+        "num_local_experts": 5,
+        "num_experts_per_tok": 2,
+        "rms_norm_eps": 1e-5,
+    },
+    "minimax_m2-deep": {"num_hidden_layers": 7, "num_local_experts": 32, "num_experts_per_tok": 8},
+}
+
+CONFIGS: dict[str, dict[str, Any]] = {name: {"preset": "tiny"} | config for name, config in QWEN3_5.items()} | {
+    name: {"preset": "tiny-minimax"} | config for name, config in MINIMAX_M2.items()
+}
