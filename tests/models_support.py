@@ -39,7 +39,7 @@ def run(model: Model, tokens: Tensor, chunk: int | None = None) -> Tensor:
 
 
 def oracle(checkpoint: Path) -> Any:
-    """The checkpoint in transformers, float32; its grouped experts take multiples of 16 bytes only, the eager ones all."""
+    """The checkpoint in transformers, float32; eager, as its grouped experts refuse rows of no 16 bytes."""
     transformers = pytest.importorskip("transformers")
     told = {"dtype": torch.float32, "experts_implementation": "eager"}
     return transformers.AutoModelForCausalLM.from_pretrained(checkpoint, **told).eval()

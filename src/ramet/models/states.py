@@ -69,7 +69,8 @@ class StateLayout:
         object.__setattr__(self, "row_offsets", row_offsets)
         object.__setattr__(self, "fixed_offsets", fixed_offsets)
         object.__setattr__(self, "page_elements", page_elements)
-        object.__setattr__(self, "state_elements", state_elements)
+        # A position is held by its state, so a model of rows alone has one too, of one empty line.
+        object.__setattr__(self, "state_elements", state_elements or 16)
 
     @property
     def page_bytes(self) -> int:
