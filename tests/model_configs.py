@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ramet.models.deepseek_v4_config import HASH, HEAVY, ROUTED, SLIDING, SPARSE
 from ramet.models.qwen3_5_config import FULL, LINEAR, MoEConfig
+from ramet.models.yarn import Yarn
 
 QWEN3_5: dict[str, dict[str, Any]] = {
     "qwen3_5-dense-tied-3to1": {"tie_word_embeddings": True},
@@ -78,6 +80,68 @@ MINIMAX_M2: dict[str, dict[str, Any]] = {
     "minimax_m2-deep": {"num_hidden_layers": 7, "num_local_experts": 32, "num_experts_per_tok": 8},
 }
 
-CONFIGS: dict[str, dict[str, Any]] = {name: {"preset": "tiny"} | config for name, config in QWEN3_5.items()} | {
-    name: {"preset": "tiny-minimax"} | config for name, config in MINIMAX_M2.items()
+DEEPSEEK_V4: dict[str, dict[str, Any]] = {
+    "deepseek_v4-every-kind-of-layer": {},
+    "deepseek_v4-published-ratios-yarn": {
+        "num_hidden_layers": 4,
+        "layer_types": (HEAVY, HEAVY, SPARSE, HEAVY),
+        "mlp_layer_types": (HASH, HASH, HASH, ROUTED),
+        "heavy_ratio": 128,
+        "sliding_window": 33,
+        "yarn": Yarn(16.0, 64, attention_factor=1.0),
+    },
+    "deepseek_v4-odd-sizes-clamped": {
+        "hidden_size": 44,
+        "num_attention_heads": 6,
+        "head_dim": 20,
+        "qk_rope_head_dim": 6,
+        "q_lora_rank": 18,
+        "o_groups": 3,
+        "o_lora_rank": 7,
+        "moe_intermediate_size": 19,
+        "n_routed_experts": 5,
+        "num_experts_per_tok": 3,
+        "index_n_heads": 5,
+        "index_head_dim": 10,
+        "index_topk": 1,
+        "sparse_ratio": 8,
+        "swiglu_limit": 0.05,
+        "rms_norm_eps": 1e-5,
+        "hc_eps": 1e-4,
+    },
+    "deepseek_v4-sparse-only-two-streams": {
+        "layer_types": (SPARSE, SPARSE, SPARSE),
+        "mlp_layer_types": (ROUTED, ROUTED, ROUTED),
+        "index_topk": 9,
+        "index_n_heads": 1,
+        "sliding_window": 4,
+        "hc_mult": 2,
+        "hc_sinkhorn_iters": 3,
+        "yarn": Yarn(4.0, 32, attention_factor=1.0),
+    },
+    "deepseek_v4-sliding-only-hashed": {
+        "layer_types": (SLIDING, SLIDING, SLIDING),
+        "mlp_layer_types": (HASH, HASH, HASH),
+        "sliding_window": 70,
+        "hc_mult": 1,
+        "routed_scaling_factor": 2.5,
+    },
+    "deepseek_v4-many-heads-all-rotated": {
+        "num_attention_heads": 40,
+        "qk_rope_head_dim": 12,
+        "head_dim": 12,
+        "index_n_heads": 35,
+        "o_groups": 1,
+        "index_topk": 20,
+        "sparse_ratio": 2,
+        "sliding_window": 128,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 4,
+    },
 }
+
+CONFIGS: dict[str, dict[str, Any]] = (
+    {name: {"preset": "tiny"} | config for name, config in QWEN3_5.items()}
+    | {name: {"preset": "tiny-minimax"} | config for name, config in MINIMAX_M2.items()}
+    | {name: {"preset": "tiny-deepseek-v4"} | config for name, config in DEEPSEEK_V4.items()}
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,10 @@ def run(model: Model, tokens: Tensor, chunk: int | None = None) -> Tensor:
 
 
 def oracle(checkpoint: Path) -> Any:
-    """The checkpoint in transformers, float32; eager, as its grouped experts refuse rows of no 16 bytes."""
+    """The checkpoint in transformers, float32.
+
+    Its grouped experts take multiples of 16 bytes only, the eager ones all.
+    """
     transformers = pytest.importorskip("transformers")
     told = {"dtype": torch.float32, "experts_implementation": "eager"}
     return transformers.AutoModelForCausalLM.from_pretrained(checkpoint, **told).eval()
@@ -50,3 +55,22 @@ def oracle_logits(checkpoint: Path, tokens: Tensor) -> Tensor:
     with torch.no_grad():
         logits: Tensor = oracle(checkpoint)(tokens.unsqueeze(0)).logits[0]
     return logits
+
+
+@contextmanager
+def ties_to_the_lowest_index() -> Iterator[None]:
+    """torch's `topk` takes any of equal values, others for another shape; within this, the ones of lowest index.
+
+    An indexer's scores tie where no head's product is positive: all of these are exactly zero.
+    """
+
+    def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+        values, indices = torch.sort(x, dim=dim, descending=largest, stable=True)
+        return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
+
+    before = torch.topk, torch.Tensor.topk
+    torch.topk = torch.Tensor.topk = topk  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        torch.topk, torch.Tensor.topk = before  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ramet import models
 from ramet.models.loading import load_trainable
 from ramet.models.random import write_random_checkpoint
 from tests.model_configs import CONFIGS
-from tests.models_support import LENGTH, Session, oracle, oracle_logits, run
+from tests.models_support import LENGTH, Session, oracle, oracle_logits, run, ties_to_the_lowest_index
 
 CHUNKS = (1, 2, 3, 5, 7, 8, 13, 16, 17, 23, 31, 32, 33, 47, 48, 63, 64, 65, 100, 127, 128, 129)
 """Around every block of the kernels and pages; 1 is token-by-token decode."""
@@ -22,6 +23,12 @@ CHUNKS = (1, 2, 3, 5, 7, 8, 13, 16, 17, 23, 31, 32, 33, 47, 48, 63, 64, 65, 100,
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoints") / request.param
     return write_random_checkpoint(path, seed=list(CONFIGS).index(request.param), **CONFIGS[request.param])
+
+
+@pytest.fixture(autouse=True)
+def no_arbitrary_ties() -> Iterator[None]:
+    with ties_to_the_lowest_index():
+        yield
 
 
 def published_to_theirs(name: str) -> str:
@@ -70,6 +77,8 @@ def test_a_batch_of_eight_sessions_of_different_lengths_is_the_sessions_alone(ch
 
 def test_training_runs_the_same_model(checkpoint: Path, tokens: Tensor) -> None:
     """Two documents packed into a row: each has the logits and the gradients that transformers gives it alone."""
+    if checkpoint.name.startswith("deepseek_v4"):
+        pytest.skip("DeepSeek V4 is served only")
     model, hugging_face = load_trainable(checkpoint), oracle(checkpoint)
     first, second = tokens[0, :70], tokens[1, :60]
     packed = torch.cat([first, second]).unsqueeze(0)
@@ -88,7 +97,7 @@ def test_training_runs_the_same_model(checkpoint: Path, tokens: Tensor) -> None:
     for name, parameter in model.named_parameters():
         expected = theirs[published_to_theirs(name)].grad if published_to_theirs(name) in theirs else None
         if expected is None:
-            assert parameter.grad is None  # a bias that only chooses experts
+            assert parameter.grad is None  # what only chooses: experts by a bias, rows by an indexer
             continue
         assert parameter.grad is not None and parameter.grad.shape == expected.shape
         scale = expected.abs().max().clamp(min=1.0)

@@ -211,6 +211,8 @@ FAMILIES = [  # preset, precision; bfloat16 rows are rounded
     ("tiny", torch.float32),
     ("tiny", torch.bfloat16),
     ("tiny-minimax", torch.float32),
+    ("tiny-deepseek-v4", torch.float32),
+    ("tiny-deepseek-v4", torch.bfloat16),
 ]
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ramet.models.errors import CheckpointError
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_WHOLE = {"I32": torch.int32, "I64": torch.int64}
 _SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8, "F64": 8}
 _SIZES |= {"F16": 2, "BF16": 2, "F32": 4, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
 _HEADER_LIMIT = 100_000_000
@@ -73,15 +74,20 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 
-    def expect(self, name: str, shape: Iterable[int]) -> Entry:
-        """The entry of a tensor that must be there with this shape and a float dtype. Raises CheckpointError."""
+    def expect(self, name: str, shape: Iterable[int], *, whole: bool = False) -> Entry:
+        """The entry of a tensor that must be there with this shape and a float dtype (`whole`: an integer one).
+
+        Raises CheckpointError.
+        """
         shape = tuple(shape)
         entry = self.entries.get(name)
         if entry is None:
             where = next(iter(self.entries.values())).file if self.entries else self.folder
             where = where if len({entry.file for entry in self.entries.values()}) == 1 else self.folder
             raise CheckpointError(f"{where}: tensor {name} is missing; config.json asks for it, {list(shape)}")
-        if entry.dtype not in _DTYPES:
+        if whole and entry.dtype not in _WHOLE:
+            raise CheckpointError(f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected I32 or I64")
+        if not whole and entry.dtype not in _DTYPES:
             hint = "" if entry.dtype == "F64" else ": quantised weights are not supported yet"
             raise CheckpointError(
                 f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected BF16, F16 or F32{hint}"
@@ -95,7 +101,7 @@ class Weights:
     def read(self, name: str) -> Tensor:
         """A tensor, in a dtype as published, in memory of its own."""
         entry = self.entries[name]
-        out = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
+        out = torch.empty(entry.shape, dtype=(_DTYPES | _WHOLE)[entry.dtype])
         if out.numel():
             view = out.reshape(-1).view(torch.uint8).numpy().data
             with entry.file.open("rb", buffering=0) as file:

@@ -49,6 +49,7 @@ FAMILIES = (
         "ramet.models.qwen3_5",
         "Qwen3_5",
     ),
+    Family("DeepSeek V4", ("deepseek_v4",), ("DeepseekV4ForCausalLM",), "ramet.models.deepseek_v4", "DeepseekV4"),
     Family("MiniMax M2", ("minimax_m2",), ("MiniMaxM2ForCausalLM",), "ramet.models.minimax_m2", "MiniMaxM2"),
 )
 

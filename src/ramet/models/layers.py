@@ -7,6 +7,7 @@ features]`).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -150,10 +151,11 @@ class ConvWeight(Layer):
 
 
 class Experts(Layer):
-    """Every expert's SwiGLU, fused: `gate_up_proj` `[E, 2 I, H]` and `down_proj` `[E, H, I]`."""
+    """Every expert's SwiGLU, fused: `gate_up_proj` `[E, 2 I, H]`, `down_proj` `[E, H, I]`; `limit` as in `kernels`."""
 
-    def __init__(self, experts: int, hidden: int, intermediate: int) -> None:
+    def __init__(self, experts: int, hidden: int, intermediate: int, limit: float = math.inf) -> None:
         super().__init__()
+        self.limit = limit
         self.gate_up_proj: Tensor | None = nn.Parameter(torch.empty(experts, 2 * intermediate, hidden))
         self.down_proj: Tensor | None = nn.Parameter(torch.empty(experts, hidden, intermediate))
         self.packed: kernels.PackedExperts | None = None
@@ -165,9 +167,9 @@ class Experts(Layer):
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         if self.packed is not None:
-            return self.packed(x, chosen, weights)
+            return self.packed(x, chosen, weights, limit=self.limit)
         assert self.gate_up_proj is not None and self.down_proj is not None
-        return reference.experts(x, self.gate_up_proj, self.down_proj, chosen, weights)
+        return reference.experts(x, self.gate_up_proj, self.down_proj, chosen, weights, self.limit)
 
 
 class MLP(Layer):

@@ -39,7 +39,7 @@ def load_trainable(folder: str | Path) -> Decoder:
     """The model with float32 parameters that take gradients."""
     model, sources = _match(Path(folder))
     for name, tensor in sources.tensors():
-        _set(model, name, tensor.float(), trainable=True)
+        _set(model, name, tensor.float() if tensor.is_floating_point() else tensor, trainable=True)
     return model
 
 
@@ -60,7 +60,13 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
     names = published.names[0 if nested else -1]
     tensors: dict[str, Tensor] = {}
     for parameter, weight in model.named_parameters():
-        kept = torch.float32 if parameter.endswith(published.wide) else dtype
+        kept = (
+            torch.float32
+            if parameter.endswith(published.wide)
+            else dtype
+            if weight.is_floating_point()
+            else weight.dtype
+        )
         tensor = weight.detach().to("cpu", kept).contiguous()
         if not published.fused_experts and (each := _by_expert(model, names.of(parameter), tuple(weight.shape))):
             tensors |= zip(each, tensor.view(-1, *_part(each, weight.shape)), strict=True)
@@ -84,6 +90,7 @@ class _Sources:
         embedding = "embed_tokens.weight"
         self.layout = next((layout for layout in layouts if layout.of(embedding) in weights), layouts[0])
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        self.whole = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
         self.names = {name: self._find(name, shape) for name, shape in self.shapes.items()}
         used = {source for names in self.names.values() for source in names}
         if model.lm_head is None:
@@ -105,7 +112,9 @@ class _Sources:
         published = self.layout.of(name)
         each = [] if published in self.weights else _by_expert(self.model, published, shape)
         if not each or (self.model.published.fused_experts and each[0] not in self.weights):
-            self.weights.expect(published, shape)  # of two layouts that are not there the error names the usual one
+            self.weights.expect(
+                published, shape, whole=name in self.whole
+            )  # of two layouts that are not there the error names the usual one
             return [published]
         for source in each:
             self.weights.expect(source, _part(each, shape))
@@ -159,4 +168,6 @@ def _refuse_quantised(config: dict[str, Any], source: str) -> None:
 
 def _set(model: nn.Module, name: str, tensor: Tensor, *, trainable: bool) -> None:
     path, leaf = name.rsplit(".", 1)
-    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=trainable))
+    setattr(
+        model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=trainable and tensor.is_floating_point())
+    )

@@ -13,6 +13,8 @@ class Names:
     """Before everything but the output layer."""
     head: str = "lm_head."
     embed: str = "embed_tokens."
+    others: tuple[tuple[str, str], ...] = ()
+    """Parts of names that differ: ours, theirs."""
 
     def of(self, parameter: str) -> str:
         """The published name of a parameter of a `Decoder`."""
@@ -20,6 +22,8 @@ class Names:
             return self.head + parameter.removeprefix("lm_head.")
         if parameter.startswith("embed_tokens."):
             return self.body + self.embed + parameter.removeprefix("embed_tokens.")
+        for ours, theirs in self.others:
+            parameter = parameter.replace(ours, theirs)
         return self.body + parameter
 
 

@@ -16,6 +16,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from ramet.models.decoder import Config, Decoder
+from ramet.models.deepseek_v4 import DeepseekV4
+from ramet.models.deepseek_v4_config import HASH, HEAVY, ROUTED, SLIDING, SPARSE, DeepseekV4Config
 from ramet.models.loading import save
 from ramet.models.minimax_m2 import MiniMaxM2
 from ramet.models.minimax_m2_config import MiniMaxM2Config
@@ -74,6 +76,30 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "tiny-deepseek-v4": (
+        "deepseek_v4",
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "head_dim": 16,
+            "qk_rope_head_dim": 8,
+            "q_lora_rank": 24,
+            "o_groups": 2,
+            "o_lora_rank": 12,
+            "moe_intermediate_size": 20,
+            "n_routed_experts": 6,
+            "num_experts_per_tok": 2,
+            "index_n_heads": 3,
+            "index_head_dim": 12,
+            "index_topk": 5,
+            "layer_types": (SLIDING, SPARSE, HEAVY),
+            "mlp_layer_types": (HASH, ROUTED, ROUTED),
+            "sliding_window": 16,
+            "heavy_ratio": 64,
+            "max_position_embeddings": 4096,
+        },
+    ),
     "tiny-minimax": (
         "minimax_m2",
         {
@@ -94,6 +120,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 _FAMILIES: dict[str, tuple[Callable[..., Decoder], Callable[..., Config]]] = {
     "qwen3_5": (Qwen3_5, Qwen3_5Config),
     "minimax_m2": (MiniMaxM2, MiniMaxM2Config),
+    "deepseek_v4": (DeepseekV4, DeepseekV4Config),
 }
 _SPREAD = ("A_log", "dt_bias", "conv1d.weight")
 """How the names of parameters end whose fresh values are spread already."""
@@ -187,7 +214,7 @@ def _randomise(model: Decoder, seed: int) -> Decoder:
             weight.normal_(0.0, 1.0 if model.lm_head else weight.shape[-1] ** -0.5, generator=generator)
         elif name == "lm_head.weight":
             weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
-        elif name.endswith(_SPREAD):
+        elif name.endswith(_SPREAD) or not weight.is_floating_point():
             continue
         elif weight.dim() == 1:
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))

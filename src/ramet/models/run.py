@@ -195,7 +195,7 @@ class ServingRun:
             pages=[span.pages for span in spans] if layout.rows else (),
             states=[span.state for span in spans] if layout.fixed else (),
         )
-        self._tables: dict[Rope, Tensor] = {}
+        self._tables: dict[tuple[Rope, int], Tensor] = {}
 
     def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
         return kernels.rms_norm(x, norm.weight, norm.eps, zero_centred=norm.zero_centred)
@@ -211,11 +211,12 @@ class ServingRun:
         table = self.table(rope)
         return kernels.norm_rope(x, norm.weight, norm.eps, table, heads=heads, zero_centred=norm.zero_centred)
 
-    def table(self, rope: Rope) -> Tensor:
-        """The cosines and sines of the rows' positions, `[T, R]`."""
-        if rope not in self._tables:
-            self._tables[rope] = kernels.rope_table(self.spans.position_ids(), rope.inv_freq, rope.scale)
-        return self._tables[rope]
+    def table(self, rope: Rope, group: int = 1) -> Tensor:
+        """The cosines and sines of the rows' positions, or of where their groups of tokens begin, `[T, R]`."""
+        if (rope, group) not in self._tables:
+            positions = self.spans.position_ids() // group * group
+            self._tables[rope, group] = kernels.rope_table(positions, rope.inv_freq, rope.scale)
+        return self._tables[rope, group]
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         return kernels.swiglu(gate_up)
