@@ -178,3 +178,43 @@ def test_the_tree_can_be_looked_at_from_other_threads() -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_the_state_before_inherits_the_claim_of_one_that_went() -> None:
+    """Two states near a live session's end: when the later goes, all its tokens hang on the earlier."""
+    tree = tree_for(9)
+    path = tokens(1220)
+    cursor = tree.open(path, limit=1219)
+    cursor.expect([1220])
+    run(MODEL, cursor, path, save=[1200, 1220])
+    cursor.commit(1220)
+    cursor.close()
+    late = tree._trunk.children[path[0]].states[1220]
+    with tree.lock:
+        tree.memory.resumed(late)  # the session goes on, and is expected at both again
+        late.segment.states[1200].passed_over, late.expected_by = True, 1
+        tree.memory.evict(late)
+    heir = tree._trunk.children[path[0]].states[1200]
+    assert (heir.expected_by, heir.passed_over) == (1, False)
+    for seed in range(8):
+        grow(MODEL, tree, tokens(300, seed=50 + seed))
+    assert resumes(tree, path) == 1200
+
+
+def test_taking_turns_costs_no_session_its_state() -> None:
+    """Six sessions in turn beside a stream of strangers: each is there again when its turn comes."""
+    tree = tree_for(20)
+    lost = 0
+    for turn in range(1, 8):
+        for seed in range(6):
+            path = tokens(150 * turn, seed)
+            cursor = tree.open(path, limit=len(path) - 1)
+            lost += cursor.position < 150 * (turn - 1)
+            cursor.expect([len(path)])
+            run(MODEL, cursor, path, save=[len(path)])
+            cursor.commit(len(path))
+            cursor.close()
+            grow(MODEL, tree, tokens(300, 100 + 6 * turn + seed))
+    assert tree.stats().states_evicted > 20
+    assert lost == 0
+    check_books(tree)

@@ -320,6 +320,7 @@ class Batch:
             message = job.request.parse_reply(branch.text)
             if reason == "stop" and message is not None and message.get("tool_calls"):
                 reason = "tool_calls"
+        cursor.expect([*job.expected, cursor.position])  # it may go on from the reply, too
         cursor.save()
         node = cursor.node
         if cursor.position > node.end:

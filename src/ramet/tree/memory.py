@@ -14,7 +14,7 @@ from torch import Tensor
 from ramet.models.states import PAGE_TOKENS, StateLayout
 from ramet.tree.node import Node
 from ramet.tree.policy import is_tip, worth, worth_unplaced
-from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, blocks
+from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, blocks, previous_state, segment_at
 
 if TYPE_CHECKING:
     from ramet.tree.cursor import Cursor
@@ -50,6 +50,8 @@ class Memory:
         """Live sessions."""
         self.pins: dict[Node, float] = {}
         """Pinned nodes with their deadlines, in seconds of the monotonic clock."""
+        self.gap = 1.0
+        """How many sessions are opened between two requests of one, by a running mean."""
         self._requests = 0
         self._expected: dict[int, list[SavedState]] = {}
         """Where each request said that the next one may leave it."""
@@ -132,7 +134,19 @@ class Memory:
             segment.ram_states -= 1
         if state.part is None:
             del state.segment.states[state.position]
+            self._bequeath(state)
         self.trim(state.segment)
+
+    def _bequeath(self, gone: SavedState) -> None:
+        """Whoever would have asked for a state that is gone asks for the one before it."""
+        before = previous_state(gone.segment, gone.position)
+        if not before:
+            return
+        heir = segment_at(gone.segment, before).states[before]
+        heir.used = max(heir.used, gone.used)
+        if gone.expected_by is not None and heir.expected_by is None:
+            heir.expected_by, heir.passed_over = gone.expected_by, False
+            self._expected.setdefault(gone.expected_by, []).append(heir)
 
     def new_request(self) -> int:
         self._requests += 1
@@ -146,6 +160,8 @@ class Memory:
     def resumed(self, state: SavedState) -> None:
         """A session goes on from this state, and so not from the others that were expected along with it."""
         state.branched += not is_tip(state, state.segment, on_disk=state.data is None)
+        if state.expected_by is not None or is_tip(state, state.segment, on_disk=state.data is None):
+            self.gap += (self.clock - state.used - self.gap) / 16
         state.used = self.clock
         if state.expected_by is not None:
             request = state.expected_by
@@ -185,7 +201,7 @@ class Memory:
             if queue and now > queue[0][0] * 1.001:  # it grew with the eviction of the one before it on its path
                 heapq.heappush(queue, (now, number, state))
             elif isinstance(state, Unplaced):
-                self.leave_state(state.cursor.saved.pop(state.position))
+                self._forget(state)
                 self.states_evicted += 1
             else:
                 if state.part is None:
@@ -195,11 +211,21 @@ class Memory:
                     self.evict(state)
                     self.states_evicted += 1
 
+    def _forget(self, state: Unplaced) -> None:
+        """Let a state go that is not part of the tree yet; the one before it takes its place as in `_bequeath`."""
+        cursor, position = state.cursor, state.position
+        self.leave_state(cursor.saved.pop(position))
+        earlier = [at for at in cursor.saved if at < position]
+        if earlier and position in cursor.expected:
+            cursor.expected.add(max(earlier))
+
     def _worth(self, state: SavedState | Unplaced) -> float:
         if isinstance(state, SavedState):
-            return worth(state, self.layout, self.clock)
+            return worth(state, self.layout, self.clock, self.gap)
         cursor, position = state.cursor, state.position
-        before = max((at for at in cursor.saved if at < position), default=cursor.resumed)
+        before = max((at for at in cursor.saved if at < position), default=0)
+        if not before:  # what it resumed from may be gone
+            before = previous_state(cursor.segment, max(cursor.resumed, cursor.node.end) + 1)
         return worth_unplaced(
             position - before, position in cursor.expected or position == max(cursor.saved), self.layout
         )

@@ -8,9 +8,9 @@ from ramet.tree.segment import SavedState, Segment, previous_state
 SUPERSEDED = 0.01
 """How likely a session is to go back to a save point that it has already gone on from, beside its newest ones."""
 PATIENCE = 2
-"""Requests after which a state that nobody asked for is half as likely to be asked for."""
+"""The age at which a state is half as likely to be asked for, in gaps that sessions make between requests."""
 PATIENCE_ON_DISK = 1000
-"""The same on disk, which is for sessions that come back after days, however many others ran meanwhile."""
+"""The same on disk, in sessions opened: it is for those that come back after days, whatever ran meanwhile."""
 
 
 def is_tip(state: SavedState, segment: Segment, *, on_disk: bool) -> bool:
@@ -22,12 +22,13 @@ def is_tip(state: SavedState, segment: Segment, *, on_disk: bool) -> bool:
     return not below and all(position <= state.position for position in own)
 
 
-def worth(state: SavedState, layout: StateLayout, clock: int, *, on_disk: bool = False) -> float:
+def worth(state: SavedState, layout: StateLayout, clock: int, gap: float = 1.0, *, on_disk: bool = False) -> float:
     """Tokens saved by keeping the state, per byte freed without it; the smallest goes first.
 
     The newest save point of a path, and those that the session's latest request named as likely places to leave it,
     are wanted most; those in between, and those that the session turned out not to leave from, only for going back.
-    A state where sessions part again and again (a shared system prompt) is wanted as often as they did.
+    A state where sessions part again and again (a shared system prompt) is wanted as often as they did. `gap` is how
+    many sessions are usually opened between two requests of one: what is long overdue by it will hardly be asked for.
     """
     segment = state.segment
     tokens = state.position - previous_state(segment, state.position)
@@ -37,8 +38,8 @@ def worth(state: SavedState, layout: StateLayout, clock: int, *, on_disk: bool =
     freed = layout.state_bytes
     if tip:  # the rows since the state before it have no other use
         freed += tokens // PAGE_TOKENS * layout.page_bytes
-    patience = PATIENCE_ON_DISK if on_disk else PATIENCE
-    return tokens * wanted / (1 + (clock - state.used) / patience) / max(freed, 1)
+    age = (clock - state.used) / (PATIENCE_ON_DISK if on_disk else PATIENCE * max(gap, 1.0))
+    return tokens * wanted / (1 + age * age) / max(freed, 1)
 
 
 def worth_unplaced(tokens: int, newest: bool, layout: StateLayout) -> float:
