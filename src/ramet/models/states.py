@@ -23,7 +23,8 @@ PAGE_TOKENS: int = kernels.PAGE_TOKENS
 
 @dataclass(frozen=True)
 class Rows:
-    """One row per token, append-only, may be cut anywhere: keys and values.
+    """One row per token, append-only, may be cut anywhere: keys and values. Or one per group of tokens, in the page
+    in which the group ends, written when it does: compressed entries.
 
     `shape` is the shape of a whole page's block, e.g. `(kv_heads, head_dim, PAGE_TOKENS)` for keys kept transposed.
     """
