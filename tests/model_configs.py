@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ramet.models.deepseek_v3_config import DENSE
+from ramet.models.deepseek_v3_config import SPARSE as EXPERTS
 from ramet.models.deepseek_v4_config import HASH, HEAVY, ROUTED, SLIDING, SPARSE
+from ramet.models.deepseek_v32_config import FULL as FULL_INDEXER
+from ramet.models.deepseek_v32_config import SHARED
 from ramet.models.qwen3_5_config import FULL, LINEAR, MoEConfig
 from ramet.models.yarn import Yarn
 
@@ -140,8 +144,76 @@ DEEPSEEK_V4: dict[str, dict[str, Any]] = {
     },
 }
 
-CONFIGS: dict[str, dict[str, Any]] = (
-    {name: {"preset": "tiny"} | config for name, config in QWEN3_5.items()}
-    | {name: {"preset": "tiny-minimax"} | config for name, config in MINIMAX_M2.items()}
-    | {name: {"preset": "tiny-deepseek-v4"} | config for name, config in DEEPSEEK_V4.items()}
-)
+YARN = Yarn(4.0, 64, mscale=1.0, mscale_all_dim=1.0)
+
+DEEPSEEK_V3: dict[str, dict[str, Any]] = {
+    "deepseek_v3-groups": {"n_group": 4, "topk_group": 2},
+    "deepseek_v3-yarn": {"yarn": YARN, "first_k_dense_replace": 2},
+    "deepseek_v3-whole-queries": {"q_lora_rank": None, "norm_topk_prob": False, "first_k_dense_replace": 0},
+    "deepseek_v3-odd-sizes-tied": {
+        "hidden_size": 44,
+        "num_attention_heads": 3,
+        "kv_lora_rank": 21,
+        "qk_nope_head_dim": 10,
+        "qk_rope_head_dim": 6,
+        "v_head_dim": 7,
+        "moe_intermediate_size": 19,
+        "n_routed_experts": 5,
+        "n_shared_experts": 2,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    },
+    "deepseek_v3-half-split-yarn-of-other-scales": {
+        "rope_interleave": False,
+        "yarn": Yarn(10.0, 32, beta_fast=8.0, beta_slow=2.0, mscale=0.7, mscale_all_dim=1.2),
+        "n_group": 2,
+        "topk_group": 1,
+    },
+    "deepseek_v3-dense-many-heads": {"first_k_dense_replace": 4, "num_attention_heads": 37, "q_lora_rank": 40},
+}
+
+DEEPSEEK_V32: dict[str, dict[str, Any]] = {
+    "deepseek_v32-few-rows": {"index_topk": 5},
+    "deepseek_v32-groups-yarn": {"n_group": 4, "topk_group": 2, "yarn": YARN, "index_topk": 70},
+    "deepseek_v32-one-index-head": {"index_n_heads": 1, "index_head_dim": 8, "index_topk": 64},
+    "deepseek_v32-more-rows-than-there-are": {"index_topk": 2048},
+    "deepseek_v32-deep-many-index-heads": {
+        "num_hidden_layers": 6,
+        "index_n_heads": 17,
+        "index_head_dim": 20,
+        "index_topk": 33,
+        "first_k_dense_replace": 3,
+    },
+}
+
+GLM_MOE_DSA: dict[str, dict[str, Any]] = {
+    "glm_moe_dsa-all-full": {},
+    "glm_moe_dsa-shared": {"indexer_types": (FULL_INDEXER, SHARED, FULL_INDEXER, SHARED), "index_topk": 40},
+    "glm_moe_dsa-one-indexer": {"indexer_types": (FULL_INDEXER, SHARED, SHARED, SHARED), "rms_norm_eps": 1e-5},
+    "glm_moe_dsa-mixed-layers-yarn": {
+        "mlp_layer_types": (DENSE, EXPERTS, DENSE, EXPERTS),
+        "yarn": Yarn(8.0, 40, attention_factor=1.3),
+        "index_topk": 65,
+    },
+    "glm_moe_dsa-many-experts": {
+        "n_routed_experts": 32,
+        "num_experts_per_tok": 8,
+        "num_attention_heads": 33,
+        "index_n_heads": 6,
+        "indexer_types": (FULL_INDEXER, FULL_INDEXER, SHARED, SHARED),
+        "rope_theta": 1_000_000.0,
+    },
+}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    name: {"preset": preset} | config
+    for preset, configs in (
+        ("tiny", QWEN3_5),
+        ("tiny-minimax", MINIMAX_M2),
+        ("tiny-deepseek-v4", DEEPSEEK_V4),
+        ("tiny-deepseek-v3", DEEPSEEK_V3),
+        ("tiny-deepseek-v32", DEEPSEEK_V32),
+        ("tiny-glm", GLM_MOE_DSA),
+    )
+    for name, config in configs.items()
+}

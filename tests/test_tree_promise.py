@@ -213,6 +213,8 @@ FAMILIES = [  # preset, precision; bfloat16 rows are rounded
     ("tiny-minimax", torch.float32),
     ("tiny-deepseek-v4", torch.float32),
     ("tiny-deepseek-v4", torch.bfloat16),
+    ("tiny-deepseek-v3", torch.float32),
+    ("tiny-glm", torch.bfloat16),
 ]
 
 

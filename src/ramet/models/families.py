@@ -51,6 +51,16 @@ FAMILIES = (
     ),
     Family("DeepSeek V4", ("deepseek_v4",), ("DeepseekV4ForCausalLM",), "ramet.models.deepseek_v4", "DeepseekV4"),
     Family("MiniMax M2", ("minimax_m2",), ("MiniMaxM2ForCausalLM",), "ramet.models.minimax_m2", "MiniMaxM2"),
+    Family("DeepSeek V3", ("deepseek_v3",), ("DeepseekV3ForCausalLM",), "ramet.models.deepseek_v3", "DeepseekV3"),
+    Family(
+        "Kimi K2.5's text model",
+        ("kimi_k25",),
+        ("KimiK25ForConditionalGeneration",),
+        "ramet.models.deepseek_v3",
+        "KimiK25",
+    ),
+    Family("DeepSeek V3.2", ("deepseek_v32",), ("DeepseekV32ForCausalLM",), "ramet.models.deepseek_v32", "DeepseekV32"),
+    Family("GLM-5", ("glm_moe_dsa",), ("GlmMoeDsaForCausalLM",), "ramet.models.deepseek_v32", "GlmMoeDsa"),
 )
 
 

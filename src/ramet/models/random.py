@@ -16,8 +16,12 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from ramet.models.decoder import Config, Decoder
+from ramet.models.deepseek_v3 import DeepseekV3, KimiK25
+from ramet.models.deepseek_v3_config import DeepseekV3Config, KimiK25Config
 from ramet.models.deepseek_v4 import DeepseekV4
 from ramet.models.deepseek_v4_config import HASH, HEAVY, ROUTED, SLIDING, SPARSE, DeepseekV4Config
+from ramet.models.deepseek_v32 import DeepseekV32, GlmMoeDsa
+from ramet.models.deepseek_v32_config import DeepseekV32Config, GlmMoeDsaConfig
 from ramet.models.loading import save
 from ramet.models.minimax_m2 import MiniMaxM2
 from ramet.models.minimax_m2_config import MiniMaxM2Config
@@ -39,6 +43,23 @@ _TINY: dict[str, Any] = {
     "linear_value_head_dim": 16,
     "intermediate_size": 48,
 }
+_TINY_LATENT: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "moe_intermediate_size": 24,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+}
+_TINY_SPARSE = _TINY_LATENT | {"index_n_heads": 3, "index_head_dim": 16, "index_topk": 24}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("qwen3_5", _TINY),
     "tiny-moe": ("qwen3_5", _TINY | {"moe": MoEConfig(8, 2, 16, 24)}),
@@ -114,6 +135,10 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_experts_per_tok": 3,
         },
     ),
+    "tiny-deepseek-v3": ("deepseek_v3", _TINY_LATENT),
+    "tiny-kimi": ("kimi_k25", _TINY_LATENT),
+    "tiny-deepseek-v32": ("deepseek_v32", _TINY_SPARSE),
+    "tiny-glm": ("glm_moe_dsa", _TINY_SPARSE),
 }
 """Sizes to write checkpoints in: a family of `_FAMILIES`, and fields of its config."""
 
@@ -121,6 +146,10 @@ _FAMILIES: dict[str, tuple[Callable[..., Decoder], Callable[..., Config]]] = {
     "qwen3_5": (Qwen3_5, Qwen3_5Config),
     "minimax_m2": (MiniMaxM2, MiniMaxM2Config),
     "deepseek_v4": (DeepseekV4, DeepseekV4Config),
+    "deepseek_v3": (DeepseekV3, DeepseekV3Config),
+    "kimi_k25": (KimiK25, KimiK25Config),
+    "deepseek_v32": (DeepseekV32, DeepseekV32Config),
+    "glm_moe_dsa": (GlmMoeDsa, GlmMoeDsaConfig),
 }
 _SPREAD = ("A_log", "dt_bias", "conv1d.weight")
 """How the names of parameters end whose fresh values are spread already."""

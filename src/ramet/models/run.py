@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ramet import kernels
-from ramet.kernels import reference
+from ramet.kernels import reference, reference_latent
 from ramet.models.layers import ConvWeight, RMSNorm
 from ramet.models.rope import Rope
 from ramet.models.states import Span, StateLayout
@@ -40,6 +41,26 @@ class AttentionHeads:
 
 
 @dataclass(frozen=True)
+class LatentHeads:
+    """The heads of a latent attention; all meet one row `[latent | rotated key]` per token."""
+
+    count: int
+    latent: int
+    rotary: int
+    scale: float
+    """Of the scores."""
+
+
+@dataclass(frozen=True)
+class IndexHeads:
+    """The heads of an indexer, which meet one key of size `dim` per token, and how many rows it chooses."""
+
+    count: int
+    dim: int
+    top_k: int
+
+
+@dataclass(frozen=True)
 class Routing:
     """How a router by scores chooses and weighs: see `kernels.route_by_score`."""
 
@@ -59,6 +80,8 @@ class Run(Protocol):
     """
 
     tokens: Tensor
+    chosen: Tensor | None
+    """What the last indexer of the run chose for each token: the next latent attentions are over those rows alone."""
 
     def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
         """`x / rms(x) * weight` over each group of as many columns as the weight has."""
@@ -105,6 +128,23 @@ class Run(Protocol):
         """Causal softmax attention over the session, scaled by `dim ** -0.5`: `[..., queries * dim]`."""
         ...
 
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """`(x - mean) / sqrt(variance + eps) * weight + bias`."""
+        ...
+
+    def latent_attention(
+        self, q: Tensor, q_rope: Tensor, latent: Tensor, rope_key: Tensor, heads: LatentHeads, rows: str
+    ) -> Tensor:
+        """Causal attention of queries in latent space over the session's rows: see `kernels.latent_attention`.
+
+        If `chosen` is set, over the chosen rows.
+        """
+        ...
+
+    def index_rows(self, q: Tensor, k: Tensor, weights: Tensor, heads: IndexHeads, keys: str) -> Tensor:
+        """The rows that each token attends to, in the form in which `latent_attention` takes them from `chosen`."""
+        ...
+
     def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """The experts of each token and their weights by softmax, `[..., top_k]` each."""
         ...
@@ -119,6 +159,7 @@ class TrainingRun:
 
     def __init__(self, tokens: Tensor, segments: Tensor | None, positions: Tensor) -> None:
         self.tokens = tokens
+        self.chosen: Tensor | None = None
         self.segments = segments
         self.positions = positions
         self.mask = reference.attention_mask(segments)
@@ -176,6 +217,26 @@ class TrainingRun:
         q, k, v = _by_head(q, heads.queries), _by_head(k, heads.key_values), _by_head(v, heads.key_values)
         return reference.attention(q, k, v, self.mask, heads.dim**-0.5).flatten(-2)
 
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
+
+    def latent_attention(
+        self, q: Tensor, q_rope: Tensor, latent: Tensor, rope_key: Tensor, heads: LatentHeads, rows: str
+    ) -> Tensor:
+        q, q_rope = _by_head(q, heads.count), _by_head(q_rope, heads.count)[..., -heads.rotary :]
+        mask = self._seen() if self.chosen is None else self.chosen
+        return reference_latent.latent_attention(q, q_rope, latent, rope_key, mask, heads.scale).flatten(-2)
+
+    def index_rows(self, q: Tensor, k: Tensor, weights: Tensor, heads: IndexHeads, keys: str) -> Tensor:
+        return reference_latent.index_rows(_by_head(q, heads.count), k, weights, self._seen(), heads.top_k)
+
+    def _seen(self) -> Tensor:
+        """Which rows each token sees, bool `[batch or 1, L, L]`."""
+        if self.mask is not None:
+            return self.mask.squeeze(1)
+        length = self.tokens.shape[-1]
+        return torch.ones(1, length, length, dtype=torch.bool, device=self.tokens.device).tril()
+
     def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         return reference.route(router_logits, top_k)
 
@@ -188,6 +249,7 @@ class ServingRun:
 
     def __init__(self, spans: Sequence[Span], layout: StateLayout) -> None:
         self.tokens = torch.cat([span.tokens for span in spans])
+        self.chosen: Tensor | None = None
         self.layout = layout
         self.spans = kernels.Spans(
             [span.tokens.numel() for span in spans],
@@ -245,6 +307,21 @@ class ServingRun:
             q, k, v, self.spans, self.layout.row_offsets[keys], self.layout.row_offsets[values],
             heads=heads.queries, kv_heads=heads.key_values, head_dim=heads.dim, scale=heads.dim**-0.5,
         )  # fmt: skip
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        return kernels.layer_norm(x, weight, bias, eps)
+
+    def latent_attention(
+        self, q: Tensor, q_rope: Tensor, latent: Tensor, rope_key: Tensor, heads: LatentHeads, rows: str
+    ) -> Tensor:
+        return kernels.latent_attention(
+            q, q_rope, latent, rope_key, self.spans, self.layout.row_offsets[rows],
+            heads=heads.count, scale=heads.scale, chosen=self.chosen,
+        )  # fmt: skip
+
+    def index_rows(self, q: Tensor, k: Tensor, weights: Tensor, heads: IndexHeads, keys: str) -> Tensor:
+        offset = self.layout.row_offsets[keys]
+        return kernels.index_rows(q, k, weights, self.spans, offset, heads=heads.count, top_k=heads.top_k)
 
     def route(self, router_logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         return kernels.route(router_logits, top_k)
