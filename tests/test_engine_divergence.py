@@ -63,6 +63,18 @@ def test_an_edited_message():
         assert say(bench, [SYSTEM, changed, ANSWER, OTHER])[0].divergence.cause == "message_edited"
 
 
+def test_another_way_on_from_a_chosen_node():
+    with running() as bench:
+        _, prompt = say(bench, [SYSTEM, QUESTION, ANSWER, OTHER])
+        way = {**OTHER, "content": "And how many live there?"}
+        before = prompt.boundaries[2]
+        assert say(bench, [SYSTEM, QUESTION, ANSWER, way], continued=before)[0].divergence.cause == "fork"
+        # What differs before the place that was chosen is no fork.
+        way = {**OTHER, "content": "But who lives there?"}
+        later = prompt.boundaries[3]
+        assert say(bench, [SYSTEM, QUESTION, ANSWER, way], continued=later)[0].divergence.cause == "message_edited"
+
+
 def test_a_reply_that_comes_back_in_other_words():
     with running() as bench:
         usage, _ = say(

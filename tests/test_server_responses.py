@@ -82,6 +82,11 @@ def test_two_responses_to_one_are_branches(server: Serving) -> None:
         assert node in [step.id for step in tree.path(tree.node(branch.ramet["node"]))]
         assert branch.ramet["reused"] >= tree.node(node).end
     assert {child.message["content"] for child in tree.children(tree.node(node))} == {"Left.", "Right."}
+    assert left.ramet["divergence"] is None
+    left_the_tree = right.ramet["divergence"]
+    assert left_the_tree["cause"] == "fork"
+    assert left_the_tree["position"] >= tree.node(node).end
+    assert (left_the_tree["there"], left_the_tree["came"]) == ("L", "R")
     again = respond(server, "Left.", previous_response_id=root.id)
     assert again.output_text == left.output_text
 

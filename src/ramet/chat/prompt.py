@@ -62,6 +62,8 @@ class Prompt:
     generation_prompt: str
     """The text behind the last boundary, in which a reply begins. When the reply comes back as a message,
     `reply_tokens` is asked for this text and what the model wrote, end-of-turn token included."""
+    continued: int = 0
+    """How many leading tokens are a node's own, taken as they are; 0 where the whole conversation was rendered."""
 
     @property
     def opens_reasoning(self) -> bool:

@@ -63,8 +63,11 @@ def cause_of(request: Request, departure: Departure) -> Cause:
 
     The same message in other words: the template rewrote it. The same role but other content, in a conversation that
     was known before or that goes on alike: it was edited. A first message whose tools differ: the tools were changed.
-    All else, such as the first question of another conversation under the same system prompt, is new.
+    Behind a node that the request chose to go on from, others have gone on before it: a fork. All else, such as the
+    first question of another conversation under the same system prompt, is new.
     """
+    if 0 < request.continued <= departure.position:
+        return "fork"
     if len(request.messages) != len(request.boundaries):
         return "new"
     index = bisect_right(request.boundaries, departure.position)

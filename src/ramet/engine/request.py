@@ -16,7 +16,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 Message = Mapping[str, Any]
 """A chat message in OpenAI's form: role, content, tool_calls, ..."""
 
-Cause = Literal["evicted", "history_rewritten", "message_edited", "tools_changed", "new"]
+Cause = Literal["evicted", "fork", "history_rewritten", "message_edited", "tools_changed", "new"]
 
 
 class RequestError(RametError):
@@ -74,6 +74,8 @@ class Request:
     """The message that ends at each boundary (the same length as `boundaries`), or empty."""
     save_at: Sequence[int] = ()
     """Positions where a later request is expected to leave this one: states are saved there."""
+    continued: int = 0
+    """How many of the tokens the caller took from a node that it chose to go on from."""
     sampling: Sampling = Sampling()
     grammar: Grammar | None = None
     parse_reply: Callable[[str], Mapping[str, Any] | None] | None = None

@@ -31,6 +31,7 @@ def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
         boundaries=[*(step.end for step in path), *(at + shift for at in rendered.boundaries[first:])],
         messages=[*(step.message for step in path), *rendered.messages[first:]],
         save_at=[at + shift for at in rendered.save_at if at > cut],
+        continued=node.end,
     )
 
 

@@ -110,6 +110,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         boundaries=prompt.boundaries,
         messages=prompt.messages,
         save_at=prompt.save_at,
+        continued=prompt.continued,
         sampling=sampling,
         grammar=_grammar(ask, prompt),
         parse_reply=lambda text: runtime.chat.parse(text, ask.tools, prompt),
