@@ -50,7 +50,7 @@ def test_everything_is_back_after_a_restart(tmp_path: Path) -> None:
     cursor = tree.open(path)
     run(MODEL, cursor, path, save=[100, 250, 300])
     first = cursor.commit(150, message={"role": "user", "content": "grüße"}, bill=Bill(150, 0, 1.5))
-    second = cursor.commit(300, text="so", generated=True, text_span=(160, 170))
+    second = cursor.commit(300, reply="so")
     cursor.close()
     tree.close()
 
@@ -59,7 +59,7 @@ def test_everything_is_back_after_a_restart(tmp_path: Path) -> None:
     assert [node.id for node in tree.nodes()] == [first.id, second.id]
     node = tree.node(first.id)
     assert (node.message, node.bill, node.start, node.end) == (first.message, first.bill, 0, 150)
-    assert tree.reply_tokens("so") == path[160:170]
+    assert tree.reply_tokens("so") == path[150:300]
     assert answers(tree, path) == 300
     assert answers(tree, path[:260]) == 250  # back to a turn before
     assert answers(tree, path[:249]) == 100

@@ -42,7 +42,7 @@ def test_the_same_conversation_is_the_same_node(model: Recorder, tree: Tree) -> 
 def test_a_node_found_again_is_told_what_it_lacked(model: Recorder, tree: Tree) -> None:
     node = grow(model, tree, tokens(10))
     assert node.bill is None
-    grow(model, tree, tokens(10), bill=Bill(10, 0, 0.5), text="ten", generated=True)
+    grow(model, tree, tokens(10), bill=Bill(10, 0, 0.5), reply="ten")
     assert node.bill == Bill(10, 0, 0.5)
     assert tree.reply_tokens("ten") == tokens(10)
     assert tree.reply_tokens("eleven") is None
@@ -53,8 +53,8 @@ def test_reply_tokens_are_those_of_the_text(model: Recorder, tree: Tree) -> None
     cursor = tree.open(path, limit=29)
     run(model, cursor, path)
     cursor.commit(10)
-    cursor.commit(30, text="said", generated=True, text_span=(14, 29))
-    assert tree.reply_tokens("said") == path[14:29]
+    cursor.commit(30, reply="said")
+    assert tree.reply_tokens("said") == path[10:30]
     cursor.close()
 
 
@@ -64,7 +64,7 @@ def test_pruning_a_reply_leaves_the_older_one_with_the_same_words(model: Recorde
         path = tokens(30, seed=seed)
         cursor = tree.open(path, limit=29)
         run(model, cursor, path)
-        nodes.append(cursor.commit(30, text="yes", generated=True))
+        nodes.append(cursor.commit(30, reply="yes"))
         cursor.close()
         assert tree.reply_tokens("yes") == path
     tree.prune(nodes[0])

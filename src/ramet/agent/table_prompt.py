@@ -26,8 +26,6 @@ SQL_TOOL: dict[str, Any] = {
 }
 TOOLS = [SQL_TOOL]
 
-SURE = 0.6
-"""A first query at least this probable, under the model that is shipped, is one that it is sure of."""
 SHOWN_ROWS = 4
 """Rows of a result that the model is shown."""
 SHOWN_CELL = 40

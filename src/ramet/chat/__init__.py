@@ -9,7 +9,6 @@ from ramet.chat.events import (
     ToolCallEnd,
     ToolCallStart,
     assistant_message,
-    merged,
 )
 from ramet.chat.messages import MessageError
 from ramet.chat.parser import Parser
@@ -35,5 +34,4 @@ __all__ = [
     "ToolCallEnd",
     "ToolCallStart",
     "assistant_message",
-    "merged",
 ]

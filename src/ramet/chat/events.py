@@ -59,22 +59,6 @@ class Note:
 Event = TextDelta | ReasoningDelta | ToolCallStart | ToolCallArguments | ToolCallEnd | Note
 
 
-def merged(events: Iterable[Event]) -> list[Event]:
-    """The same events with neighbouring deltas of one kind joined."""
-    result: list[Event] = []
-    for event in events:
-        last = result[-1] if result else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-            result[-1] = TextDelta(last.text + event.text)
-        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
-            result[-1] = ReasoningDelta(last.text + event.text)
-        elif isinstance(event, ToolCallArguments) and isinstance(last, ToolCallArguments) and event.index == last.index:
-            result[-1] = ToolCallArguments(last.index, last.json + event.json)
-        else:
-            result.append(event)
-    return result
-
-
 def assistant_message(events: Iterable[Event]) -> dict[str, Any]:
     """The reply as an assistant message in OpenAI's chat form.
 

@@ -329,8 +329,7 @@ class Batch:
                 cursor.position,
                 message=None if message is None else dict(message),
                 bill=self._bill(branch, start, cursor.position),
-                text=self._tokenizer.decode(branch.tokens[start:], specials=True),
-                generated=branch.drawn > 0,
+                reply=self._tokenizer.decode(branch.tokens[start:], specials=True) if branch.drawn else None,
             )
         if reason == "tool_calls":
             self._tree.pin(node, job.request.pin_seconds)

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 SPACING = 512
 """A rewind into the middle of a long message runs at most about this many tokens again."""
 
-MOST_INSIDE = 8
-"""States saved inside one message. Until the message is through they cannot be evicted, so they must stay few."""
-
 NEAR = 8
 """So close behind a saved state another one is not worth the step that would end there."""
 
@@ -33,9 +30,8 @@ def save_points(length: int, start: int, boundaries: Sequence[int], save_at: Seq
     result: list[int] = []
     last = start
     for point in sorted({*points, *inside, length - 1}):
-        step = max(SPACING, (point - last) // MOST_INSIDE)
-        while point - last > step + step // 4:
-            last += step
+        while point - last > SPACING + SPACING // 4:
+            last += SPACING
             result.append(last)
         ahead = next((end for end in inside if end > point), length)
         near = any(point < other <= point + SMALLEST_PREFIX for other in points)

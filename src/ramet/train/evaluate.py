@@ -20,7 +20,6 @@ from ramet.agent.linking import Linked, Linker
 from ramet.agent.replies import TableModel
 from ramet.agent.sql import QueryError, Result, Table, load_table
 from ramet.agent.table_prompt import (
-    SURE,
     call_message,
     expand,
     is_yes_no,
@@ -41,6 +40,8 @@ from ramet.train.tokenizer import CALL
 
 BATCH = 24
 MAX_REPLY = 96
+SURE = 0.6
+"""A first query at least this probable, under the model that is shipped, is one that it is sure of."""
 
 
 @dataclass

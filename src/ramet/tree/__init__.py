@@ -3,7 +3,7 @@
 from ramet.tree.cursor import Cursor
 from ramet.tree.errors import DiskError, NodeInUse, UnknownNode
 from ramet.tree.match import Match
-from ramet.tree.node import Bill, Node, Reply
+from ramet.tree.node import Bill, Node
 from ramet.tree.tree import Tree, TreeStats
 
-__all__ = ["Bill", "Cursor", "DiskError", "Match", "Node", "NodeInUse", "Reply", "Tree", "TreeStats", "UnknownNode"]
+__all__ = ["Bill", "Cursor", "DiskError", "Match", "Node", "NodeInUse", "Tree", "TreeStats", "UnknownNode"]

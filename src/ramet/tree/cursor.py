@@ -138,21 +138,19 @@ class Cursor:
         tokens_end: int,
         message: dict[str, Any] | None = None,
         bill: Bill | None = None,
-        text: str | None = None,
-        generated: bool = False,
-        text_span: tuple[int, int] | None = None,
+        reply: str | None = None,
     ) -> Node:
         """Make the tokens from the last node's end up to `tokens_end` (at most `position`) a node, or find it.
 
-        With `generated`, the tokens at absolute positions `text_span` (by default all of the node's) are remembered
-        as how the model wrote `text`. States saved on the way become part of the tree. Raises ValueError for an end
-        that is not in (node.end, position].
+        A `reply` is the text of these tokens where a model wrote them: they are remembered as how it was written.
+        States saved on the way become part of the tree. Raises ValueError for an end that is not in
+        (node.end, position].
         """
         self._check_open()
         if not self.node.end < tokens_end <= self._count:
             raise ValueError(f"a node must end in ({self.node.end}, {self._count}], not at {tokens_end}")
         with self._tree.lock:
-            self.node = self._tree.commit(self, tokens_end, message, bill, text if generated else None, text_span)
+            self.node = self._tree.commit(self, tokens_end, message, bill, reply)
             self._buffers[:] = [_data(page) for page in self.pages]
         return self.node
 

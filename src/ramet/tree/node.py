@@ -27,15 +27,6 @@ class Bill:
     """When, in seconds of Unix time."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Words of a model with the exact tokens it wrote them in: `node.tokens[start:end]` decode to `text`."""
-
-    text: str
-    start: int
-    end: int
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Node:
     """One step of a conversation: the tokens that follow its parent. Equal histories are the same node."""
@@ -49,7 +40,8 @@ class Node:
     message: dict[str, Any] | None = field(default=None, repr=False)
     """The chat message that the tokens render, where they render one."""
     bill: Bill | None = field(default=None, repr=False)
-    reply: Reply | None = field(default=None, repr=False)
+    reply: str | None = field(default=None, repr=False)
+    """The text of the tokens, where a model wrote them."""
 
     @property
     def end(self) -> int:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ramet.tree.errors import UnknownNode
-from ramet.tree.node import Bill, Node, Reply, Tokens, node_id
+from ramet.tree.node import Bill, Node, Tokens, node_id
 from ramet.tree.segment import Segment
 
 
@@ -73,9 +71,7 @@ class Nodes:
         written = self._replies.get(text)
         if written is None:
             return None
-        node = next(reversed(written.values()))
-        assert node.reply is not None
-        tokens: list[int] = np.asarray(node.tokens[node.reply.start : node.reply.end]).tolist()
+        tokens: list[int] = next(reversed(written.values())).tokens.tolist()
         return tokens
 
     def add(self, node: Node, segment: Segment) -> None:
@@ -87,7 +83,7 @@ class Nodes:
         segment.nodes.append(node)
         self._index_reply(node)
 
-    def complete(self, node: Node, message: dict[str, Any] | None, bill: Bill | None, reply: Reply | None) -> bool:
+    def complete(self, node: Node, message: dict[str, Any] | None, bill: Bill | None, reply: str | None) -> bool:
         """Tell a node what it was not told when it was first committed; returns whether that was anything."""
         changed = False
         for name, value in (("message", message), ("bill", bill), ("reply", reply)):
@@ -104,10 +100,10 @@ class Nodes:
         del self._children[node.parent.id][node.id]
         self._children.pop(node.id, None)
         if node.reply is not None:
-            written = self._replies[node.reply.text]
+            written = self._replies[node.reply]
             del written[node.id]
             if not written:
-                del self._replies[node.reply.text]
+                del self._replies[node.reply]
         segment = self._places.pop(node.id)
         segment.nodes.remove(node)
         return segment
@@ -115,6 +111,6 @@ class Nodes:
     def _index_reply(self, node: Node) -> None:
         """Make a node, if a model wrote it, the latest with its words."""
         if node.reply is not None:
-            written = self._replies.setdefault(node.reply.text, {})
+            written = self._replies.setdefault(node.reply, {})
             written.pop(node.id, None)
             written[node.id] = node

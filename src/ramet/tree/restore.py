@@ -7,7 +7,7 @@ import numpy as np
 from ramet.models.states import PAGE_TOKENS
 from ramet.tree.archive import Archive
 from ramet.tree.disk import PAGE
-from ramet.tree.node import Bill, Node, Reply, node_id
+from ramet.tree.node import Bill, Node, node_id
 from ramet.tree.nodes import Nodes
 from ramet.tree.segment import Page, Part, SavedState, Segment, path_pages, segment_at
 from ramet.tree.trunk import grow, split
@@ -34,7 +34,7 @@ def restore(archive: Archive, nodes: Nodes) -> None:
             parent.end,
             told.get("message"),
             Bill(*told["bill"]) if "bill" in told else None,
-            Reply(*told["reply"]) if "reply" in told else None,
+            told.get("written"),
         )
         nodes.add(node, grow(nodes.place(parent), tokens)[0])
     layout = archive.memory.layout

@@ -18,7 +18,7 @@ from ramet.tree.disk import Database
 from ramet.tree.errors import DiskError, NodeInUse
 from ramet.tree.match import Match, find, resumable
 from ramet.tree.memory import Memory, drop_page
-from ramet.tree.node import Bill, Node, Reply, Tokens, node_id, root_id
+from ramet.tree.node import Bill, Node, Tokens, node_id, root_id
 from ramet.tree.nodes import Nodes
 from ramet.tree.restore import restore
 from ramet.tree.segment import Page, SavedState, Segment, StateBuffer, path_pages, segment_at
@@ -234,8 +234,7 @@ class Tree:
         tokens_end: int,
         message: dict[str, Any] | None,
         bill: Bill | None,
-        text: str | None,
-        text_span: tuple[int, int] | None,
+        reply: str | None,
     ) -> Node:
         """`Cursor.commit`: add the node and give its rows and saved states to the tree."""
         parent = cursor.node
@@ -245,10 +244,6 @@ class Tree:
         segment.used = self.memory.clock
         id = node_id(parent.id, tokens)
         node = self._nodes.find(id)
-        reply = None
-        if text:
-            start, end = text_span or (parent.end, tokens_end)
-            reply = Reply(text, start - parent.end, end - parent.end)
         if node is None:
             node = Node(id, parent, tokens, parent.end, message, bill, reply)
             self._nodes.add(node, segment)

@@ -270,5 +270,5 @@ def _node_row(node: Node) -> NodeRow:
     if node.bill is not None:
         told["bill"] = [node.bill.computed, node.bill.reused, node.bill.seconds, node.bill.made]
     if node.reply is not None:
-        told["reply"] = [node.reply.text, node.reply.start, node.reply.end]
+        told["written"] = node.reply
     return NodeRow(node.id, node.parent.id, node.tokens.astype("<i4", copy=False).tobytes(), told)
