@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramet.chat import Tokenizer
+from ramet.engine import placing
 from ramet.engine.branch import Branch, Following, Job
-from ramet.engine.divergence import Departure, explain
 from ramet.engine.handle import Handle
 from ramet.engine.request import Event, FinishEvent, FinishReason, Message
 from ramet.engine.schedule import Pace, saves_in_reply, share_prefill
-from ramet.engine.sharing import common, find_leader
+from ramet.engine.sharing import find_leader
 from ramet.engine.stats import EngineStats
 from ramet.engine.storing import Storing
 from ramet.errors import RametError
 from ramet.models.base import Model
-from ramet.models.states import PAGE_TOKENS
-from ramet.tree import Bill, Cursor, Match, Node, Tree
+from ramet.tree import Cursor, Node, Tree
 
 _log = logging.getLogger("ramet.engine")
 
@@ -104,7 +103,7 @@ class Batch:
     def _admit(self) -> None:
         running = sum(len(branch.choices) for branch in self._branches)
         while self._waiting and running + self._waiting[0].settings.n <= self._max_running:
-            if sum(map(self._needs, self._branches)) > self._memory:
+            if sum(placing.needs(branch, self._model.layout) for branch in self._branches) > self._memory:
                 return  # those who run need all the memory that there is: let one of them end first
             job = self._waiting.popleft()
             running += job.settings.n
@@ -115,57 +114,31 @@ class Batch:
             self._branches.append(branch)
             self._guarded(branch, self._place, branch)
 
-    def _needs(self, branch: Branch) -> int:
-        """Bytes of the states and rows that are the branch's own, once its prompt is through."""
-        layout = self._model.layout
-        tokens = len(branch.tokens) - (branch.job.start if branch.cursor is not None else branch.position)
-        return len(branch.choices) * layout.state_bytes + tokens * layout.page_bytes // PAGE_TOKENS
-
     def _next_serial(self) -> int:
         self._serial += 1
         return self._serial
 
     def _place(self, branch: Branch) -> None:
         """Find the branch its place: behind another one that computes what it needs, or in the tree."""
-        job = branch.job
-        match = self._tree.match(job.request.tokens)
+        match = self._tree.match(branch.job.request.tokens)
         branch.following = find_leader(branch, self._branches, match.resume)
-        if branch.following is not None:
-            leader, meet = branch.following.leader, branch.following.meet
-            for cursor in (leader.cursor, leader.mark):
-                if cursor is not None and cursor.position == meet and not branch.following.in_tree:
-                    self._take_over(branch, leader, cursor)
-                    break
+        if branch.following is None:
+            placing.from_tree(branch, self._tree, match, self._tokenizer)
+            self._placed(branch)
             return
-        cursor = self._tree.open(job.request.tokens, match=match, limit=job.limit, boundaries=job.boundaries)
-        cursor.expect(job.expected)
-        branch.begin(cursor)
-        lost = min(match.position, job.limit) - cursor.position
-        job.divergence = explain(job.request, self._departure(match), lost, cursor.position, self._tokenizer)
-        self.stats.reused_tokens += cursor.position
-        self._reached(branch)
-
-    def _departure(self, match: Match) -> Departure:
-        message = None if match.next is None else match.next.message
-        following = [child.message for child in self._tree.children(match.next) if child.message] if match.next else []
-        generated = match.next is not None and match.next.reply is not None
-        return Departure(match.position, match.there, message, following, generated)
+        leader, meet = branch.following.leader, branch.following.meet
+        for cursor in (leader.cursor, leader.mark):
+            if cursor is not None and cursor.position == meet and not branch.following.in_tree:
+                self._take_over(branch, leader, cursor)
+                break
 
     def _take_over(self, branch: Branch, leader: Branch, place: Cursor) -> None:
-        """Go on from where a cursor of the leader's stands: at or before the place where both prompts part."""
-        job, other = branch.job, leader.job
-        cursor = place.fork()
-        cursor.expect(job.expected)
-        branch.begin(cursor)
-        branch.saved = [position for position in leader.saved if position <= cursor.position]
-        parting = common(job.prompt, other.prompt)
-        there = int(other.prompt[parting]) if parting < len(other.prompt) else None
-        end = next((i for i, end in enumerate(other.boundaries) if end > parting), None)
-        message = other.request.messages[end] if end is not None and other.request.messages else None
-        lost = min(parting, job.limit) - cursor.position
-        departure = Departure(parting, there, message)
-        job.divergence = explain(job.request, departure, lost, cursor.position, self._tokenizer)
-        self.stats.reused_tokens += cursor.position
+        """Go on from where a cursor of the leader's stands."""
+        placing.from_leader(branch, leader, place, self._tokenizer)
+        self._placed(branch)
+
+    def _placed(self, branch: Branch) -> None:
+        self.stats.reused_tokens += branch.job.start
         self._reached(branch)
 
     # --- a step ---
@@ -248,7 +221,7 @@ class Batch:
         if position in branch.save_points or (branch.prompt_done and saves_in_reply(position - len(job.prompt))):
             cursor.save()
             branch.saved.append(position)
-        self._commit_prompt(branch)
+        branch.commit_prompt()
         if branch.mark is None and position in branch.save_points[-1:] and position > cursor.node.end:
             branch.mark = cursor.fork()
         for follower, following in self._followers(branch):
@@ -267,24 +240,6 @@ class Batch:
         found = [(branch, branch.following) for branch in self._branches]
         return [(branch, following) for branch, following in found if following and following.leader is leader]
 
-    def _commit_prompt(self, branch: Branch) -> None:
-        """Make nodes of the messages that have been run."""
-        cursor, job = branch.cursor, branch.job
-        assert cursor is not None
-        for index, end in enumerate(job.boundaries):
-            if cursor.node.end < end <= cursor.position:
-                message = job.request.messages[index] if job.request.messages else None
-                bill = self._bill(branch, cursor.node.end, end)
-                cursor.commit(end, message=dict(message) if message is not None else None, bill=bill)
-
-    def _bill(self, branch: Branch, start: int, end: int) -> Bill:
-        """What the tokens from `start` to `end` cost; the time since the last bill."""
-        now = time.perf_counter()
-        computed = end - min(max(start, branch.job.start), end)
-        bill = Bill(computed=computed, reused=end - start - computed, seconds=now - branch.committed)
-        branch.committed = now
-        return bill
-
     def _forked(self, branch: Branch) -> list[Branch]:
         """The branches that draw from the logits just computed: where the prompt ends, one for each of n replies."""
         branch.prompt_done = True
@@ -292,7 +247,7 @@ class Batch:
             return [branch]
         assert branch.cursor is not None
         cursor = branch.cursor
-        others = [branch.split(i, self._next_serial(), cursor.fork(), self._tokenizer) for i in branch.choices[1:]]
+        others = [branch.split(i, self._next_serial(), cursor.fork()) for i in branch.choices[1:]]
         branch.choices = branch.choices[:1]
         index = self._branches.index(branch) + 1
         self._branches[index:index] = others
@@ -311,8 +266,8 @@ class Batch:
 
     def _finish(self, branch: Branch) -> None:
         """The reply is whole and run: make it a node and say so."""
-        cursor, job = branch.cursor, branch.job
-        assert cursor is not None and branch.reason is not None
+        job = branch.job
+        assert branch.reason is not None
         rest = branch.rest()
         reason: FinishReason = branch.reason
         message = None
@@ -320,17 +275,7 @@ class Batch:
             message = job.request.parse_reply(branch.text)
             if reason == "stop" and message is not None and message.get("tool_calls"):
                 reason = "tool_calls"
-        cursor.expect([*job.expected, cursor.position])  # it may go on from the reply, too
-        cursor.save()
-        node = cursor.node
-        if cursor.position > node.end:
-            start = node.end
-            node = cursor.commit(
-                cursor.position,
-                message=None if message is None else dict(message),
-                bill=self._bill(branch, start, cursor.position),
-                reply=self._tokenizer.decode(branch.tokens[start:], specials=True) if branch.drawn else None,
-            )
+        node = branch.commit_reply(message)
         if reason == "tool_calls":
             self._tree.pin(node, job.request.pin_seconds)
         self._end(branch, reason, node=node, text=rest, message=message)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ramet.chat import Tokenizer
 from ramet.engine.grammar import Matcher
 from ramet.engine.handle import Handle
-from ramet.engine.request import Divergence, FinishReason, Request, Sampling, TokenEvent, Usage
+from ramet.engine.request import Divergence, FinishReason, Message, Request, Sampling, TokenEvent, Usage
 from ramet.engine.sampling import Sampler, log_probabilities
 from ramet.engine.schedule import save_points
 from ramet.engine.stop import StopStrings
-from ramet.tree import Cursor
+from ramet.tree import Bill, Cursor, Node
 
 
 @dataclass(eq=False)
@@ -104,14 +104,13 @@ class Branch:
         self.prompt_done = False
         self.alone = False
         """To be run without company: it was part of a step that failed."""
-        self.committed = 0.0
-        """When the last node was committed, for bills."""
+        self._committed = 0.0  # when the last node was, for bills
         self.reason: FinishReason | None = None
         """Set once nothing more is to be drawn; the last token may still have to run."""
         self.stop: str | int | None = None
         self.text = ""
         """The reply's text, without what is held back."""
-        self._known_tokens = tokenizer.vocab_size
+        self._tokenizer = tokenizer
         self._sampler = Sampler(job.settings, job.request.tokens, choices.start, tokenizer.vocab_size)
         self._matcher = job.matcher.copy() if job.matcher else None
         self._decoder = tokenizer.stream()
@@ -144,10 +143,43 @@ class Branch:
         self.cursor = cursor
         self.following = None
         self.job.start = cursor.position
-        self.committed = time.perf_counter()
+        self._committed = time.perf_counter()
         self.save_points = save_points(
             len(self.job.prompt), cursor.position, self.job.boundaries, self.job.request.save_at
         )
+
+    def commit_prompt(self) -> None:
+        """Make nodes of the messages that have been run."""
+        assert self.cursor is not None
+        messages = self.job.request.messages
+        for index, end in enumerate(self.job.boundaries):
+            if self.cursor.node.end < end <= self.cursor.position:
+                message = messages[index] if messages else None
+                bill = self._bill(self.cursor.node.end, end)
+                self.cursor.commit(end, message=None if message is None else dict(message), bill=bill)
+
+    def commit_reply(self, message: Message | None) -> Node:
+        """Make a node of what was run behind the prompt, if anything was; the node that the session ends with."""
+        assert self.cursor is not None
+        self.cursor.expect([*self.job.expected, self.cursor.position])  # it may go on from the reply, too
+        self.cursor.save()
+        start, end = self.cursor.node.end, self.cursor.position
+        if end == start:
+            return self.cursor.node
+        return self.cursor.commit(
+            end,
+            message=None if message is None else dict(message),
+            bill=self._bill(start, end),
+            reply=self._tokenizer.decode(self.tokens[start:], specials=True) if self.drawn else None,
+        )
+
+    def _bill(self, start: int, end: int) -> Bill:
+        """What the tokens from `start` to `end` cost; the time since the last bill."""
+        now = time.perf_counter()
+        computed = end - min(max(start, self.job.start), end)
+        bill = Bill(computed=computed, reused=end - start - computed, seconds=now - self._committed)
+        self._committed = now
+        return bill
 
     def stretch(self, meets: list[int]) -> int:
         """How many tokens can run until the next save point, or place where a follower takes over."""
@@ -158,12 +190,12 @@ class Branch:
             end = min(end, self.save_points[index])
         return min([end, *(meet for meet in meets if meet > position)]) - position
 
-    def split(self, choice: int, serial: int, cursor: Cursor, tokenizer: Tokenizer) -> Branch:
+    def split(self, choice: int, serial: int, cursor: Cursor) -> Branch:
         """Another reply to the same prompt, which is through; `cursor` is a fork."""
-        other = Branch(self.job, range(choice, choice + 1), serial, tokenizer)
+        other = Branch(self.job, range(choice, choice + 1), serial, self._tokenizer)
         other.cursor = cursor
         other.prompt_done = True
-        other.committed = self.committed
+        other._committed = self._committed
         other.saved = list(self.saved)
         return other
 
@@ -191,7 +223,7 @@ class Branch:
             self.reason = "length"
         if settings.logprobs is None:
             return TokenEvent(token, delta, self.choices.start)
-        logprob, top = log_probabilities(row, token, settings.logprobs, self._known_tokens)
+        logprob, top = log_probabilities(row, token, settings.logprobs, self._tokenizer.vocab_size)
         return TokenEvent(token, delta, self.choices.start, logprob, top)
 
     def rest(self) -> str:
