@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from ramet.chat import Tokenizer, TokenizerError
+from ramet.chat import Tokenizer
+from ramet.models.errors import CheckpointError
 from tests.chat_support import PLAIN, SPECIAL, write_chat_files
 
 
@@ -124,7 +125,7 @@ def break_folder(folder: Path, name: str, text: str | None) -> Path:
     ],
 )
 def test_wrong_files_are_named_with_what_is_wrong(tmp_path: Path, name: str, text: str | None, said: str) -> None:
-    with pytest.raises(TokenizerError, match=said) as error:
+    with pytest.raises(CheckpointError, match=said) as error:
         Tokenizer.load(break_folder(tmp_path, name, text))
     assert str(tmp_path) in str(error.value)
 
@@ -133,14 +134,14 @@ def test_a_torn_tokenizer_is_an_error_wherever_it_was_torn(tmp_path: Path) -> No
     whole = (write_chat_files(tmp_path) / "tokenizer.json").read_bytes()
     for cut in range(0, len(whole) - 2, len(whole) // 50):
         (tmp_path / "tokenizer.json").write_bytes(whole[:cut])
-        with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
+        with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
             Tokenizer.load(tmp_path)
 
 
 def test_a_vocabulary_that_is_not_of_bytes_is_refused(tmp_path: Path) -> None:
     file = write_chat_files(tmp_path) / "tokenizer.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "decoder": {"type": "Fuse"}}))
-    with pytest.raises(TokenizerError, match="byte-level"):
+    with pytest.raises(CheckpointError, match="byte-level"):
         Tokenizer.load(tmp_path)
 
 
@@ -153,7 +154,7 @@ def test_a_tokenizer_must_say_what_ends_a_turn(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{}")
     assert Tokenizer.load(tmp_path).turn_end == "<end>"  # generation_config.json still names it
     (tmp_path / "generation_config.json").unlink()
-    with pytest.raises(TokenizerError, match="no end-of-turn token"):
+    with pytest.raises(CheckpointError, match="no end-of-turn token"):
         Tokenizer.load(tmp_path)
 
 

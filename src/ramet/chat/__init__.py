@@ -14,7 +14,7 @@ from ramet.chat.messages import MessageError
 from ramet.chat.parser import Parser
 from ramet.chat.prompt import Chat, Prompt
 from ramet.chat.template import QWEN3_5, TemplateError
-from ramet.chat.tokenizer import StreamDecoder, Tokenizer, TokenizerError
+from ramet.chat.tokenizer import StreamDecoder, Tokenizer
 
 __all__ = [
     "QWEN3_5",
@@ -29,7 +29,6 @@ __all__ = [
     "TemplateError",
     "TextDelta",
     "Tokenizer",
-    "TokenizerError",
     "ToolCallArguments",
     "ToolCallEnd",
     "ToolCallStart",

@@ -20,8 +20,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from ramet.chat.tokenizer import read_json_object
 from ramet.errors import RametError
+from ramet.models.fields import read_json
 
 SECONDS = 20.0
 CHARACTERS = 1 << 26
@@ -88,7 +88,7 @@ def load_templates(path: str | Path) -> dict[str, ChatTemplate]:
     folder = Path(path)
     templates: dict[str, ChatTemplate] = {}
     config_file = folder / "tokenizer_config.json"
-    found = read_json_object(config_file).get("chat_template") if config_file.is_file() else None
+    found = read_json(config_file).get("chat_template") if config_file.is_file() else None
     named = [{"name": "default", "template": found}] if isinstance(found, str) else found or []
     if not isinstance(named, list):
         raise TemplateError(f"{config_file}: its chat_template is neither text nor a list of named templates")

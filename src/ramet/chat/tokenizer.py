@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,31 +10,10 @@ from typing import Any
 
 import tokenizers
 
-from ramet.errors import RametError
+from ramet.models.errors import CheckpointError
+from ramet.models.fields import read_json
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-
-
-class TokenizerError(RametError):
-    """The tokenizer files of a checkpoint are missing, torn, or of a kind that Ramet does not read."""
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises TokenizerError, naming the file and place, if it is not one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise TokenizerError(
-            f"{path}: not valid JSON ({error.msg} at line {error.lineno}, column {error.colno}). "
-            "Is the download complete?"
-        ) from error
-    except RecursionError as error:
-        raise TokenizerError(f"{path}: not valid JSON (nested too deeply)") from error
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -77,26 +55,26 @@ class Tokenizer:
     def load(cls, path: str | Path) -> Tokenizer:
         """Read `tokenizer.json`, `tokenizer_config.json` and `generation_config.json` from a checkpoint's folder.
 
-        Raises TokenizerError if they are missing, damaged, not byte-level BPE, or name no end-of-turn token.
+        Raises CheckpointError if they are missing, damaged, not byte-level BPE, or name no end-of-turn token.
         """
         folder = Path(path)
         file = folder / "tokenizer.json"
         if not file.is_file():
-            raise TokenizerError(
+            raise CheckpointError(
                 f"{folder}: no tokenizer.json. Give the folder of a checkpoint in the published layout "
                 "(config.json, model.safetensors, tokenizer.json, ...)."
             )
-        contents = read_json_object(file)
+        contents = read_json(file)
         try:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise TokenizerError(f"{file}: not a tokenizer that can be read ({error})") from error
+            raise CheckpointError(f"{file}: not a tokenizer that can be read ({error})") from error
         if not _is_byte_level(contents.get("decoder")):
-            raise TokenizerError(f"{file}: its decoder is not byte-level; Ramet reads byte-level vocabularies only")
+            raise CheckpointError(f"{file}: its decoder is not byte-level; Ramet reads byte-level vocabularies only")
         backend.no_truncation()
         backend.no_padding()
         config_file = folder / "tokenizer_config.json"
-        config = read_json_object(config_file) if config_file.is_file() else {}
+        config = read_json(config_file) if config_file.is_file() else {}
         named = {name: text for name in _NAMED_TOKENS if (text := _token_text(config.get(name))) is not None}
         return cls(backend, named, _end_ids(folder, backend, named))
 
@@ -190,24 +168,24 @@ def _end_ids(folder: Path, backend: tokenizers.Tokenizer, named: dict[str, str])
     if "eos_token" in named:
         token_id = backend.token_to_id(named["eos_token"])
         if token_id is None:
-            raise TokenizerError(
+            raise CheckpointError(
                 f"{folder / 'tokenizer_config.json'}: its eos_token {named['eos_token']!r} is not in tokenizer.json"
             )
         if token_id not in ends:
             ends.append(token_id)
     file = folder / "generation_config.json"
     if file.is_file():
-        value = read_json_object(file).get("eos_token_id")
+        value = read_json(file).get("eos_token_id")
         for token_id in value if isinstance(value, list) else [value]:
             if token_id is None:
                 continue
             known = isinstance(token_id, int) and not isinstance(token_id, bool) and 0 <= token_id < 1 << 32
             if not known or backend.id_to_token(token_id) is None:
-                raise TokenizerError(f"{file}: its eos_token_id {token_id!r} is not a token of tokenizer.json")
+                raise CheckpointError(f"{file}: its eos_token_id {token_id!r} is not a token of tokenizer.json")
             if token_id not in ends:
                 ends.append(token_id)
     if not ends:
-        raise TokenizerError(
+        raise CheckpointError(
             f"{folder}: no end-of-turn token. Name it as eos_token in tokenizer_config.json "
             "or as eos_token_id in generation_config.json."
         )

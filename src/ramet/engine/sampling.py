@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramet.engine.request import RequestError, Sampling
-from ramet.models.checkpoint import read_json
+from ramet.models.fields import read_json
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 Floats = NDArray[np.float64]

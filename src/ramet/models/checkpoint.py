@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ramet.models.errors import CheckpointError
+from ramet.models.fields import read_json
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _WHOLE = {"I32": torch.int32, "I64": torch.int64}
@@ -36,24 +37,6 @@ class Entry:
     start: int
     """Bytes from the beginning of the file."""
     bytes: int
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a checkpoint. Raises CheckpointError."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path.parent}: no {path.name}. Give the folder of a checkpoint in the published layout "
-            "(config.json, model.safetensors, tokenizer.json, ...)."
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}). Is the download complete?") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 class Weights:

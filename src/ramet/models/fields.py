@@ -1,12 +1,36 @@
-"""Reading a JSON object field by field, with errors that name the file and the field."""
+"""Reading a checkpoint's JSON files field by field, with errors that name the file and the field."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ramet.models.errors import CheckpointError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint. Raises CheckpointError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent}: no {path.name}. Give the folder of a checkpoint in the published layout "
+            "(config.json, model.safetensors, tokenizer.json, ...)."
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: not valid JSON (nested too deeply)") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}). Is the download complete?") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 class Fields:

@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ramet import kernels
-from ramet.models.checkpoint import Weights, read_json
+from ramet.models.checkpoint import Weights
 from ramet.models.decoder import Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
+from ramet.models.fields import read_json
 
 
 def load(folder: Path) -> Decoder:
