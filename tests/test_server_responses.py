@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,11 @@ import jsonschema
 import openai
 import pytest
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
+from ramet.cli.main import app as cli
 from ramet.server.settings import Settings
+from ramet.server.store import FILE
 from tests.serving import NAME, NO_THINKING, Serving, serving, tiny_checkpoint
 
 SIZES = {
@@ -219,6 +223,46 @@ def test_a_conversation_follows_its_latest_response(server: Serving) -> None:
     server.openai.conversations.delete(talk.id)
     with pytest.raises(openai.NotFoundError):
         respond(server, "And now?", conversation=talk.id)
+
+
+def test_a_conversation_takes_one_request_at_a_time(server: Serving) -> None:
+    talk = server.openai.conversations.create()
+    running = respond(server, "Count.", conversation=talk.id, stream=True, max_output_tokens=400)
+    next(iter(running))
+    with pytest.raises(openai.ConflictError) as caught:
+        respond(server, "Me too!", conversation=talk.id)
+    assert (caught.value.code, caught.value.param) == ("conversation_locked", "conversation")
+    first = list(running)[-1].response
+    second = respond(server, "Me too!", conversation=talk.id)
+    assert second.ramet["reused"] >= server.runtime.tree.node(first.ramet["node"]).end
+    with pytest.raises(openai.BadRequestError):
+        respond(server, "Again!", conversation=talk.id, max_output_tokens=0)
+    respond(server, "Again!", conversation=talk.id)  # what failed does not hold it
+
+
+def test_a_damaged_row_is_said_to_be_so(server: Serving, settings: Settings) -> None:
+    response = respond(server, "Keep this.")
+    assert settings.tree_dir is not None
+    with sqlite3.connect(settings.tree_dir / FILE) as database:
+        database.execute("UPDATE responses SET body = '{' WHERE id = ?", (response.id,))
+    database.close()
+    with pytest.raises(openai.InternalServerError, match=r"responses\.db is damaged") as caught:
+        server.openai.responses.retrieve(response.id)
+    assert caught.value.code == "storage_error"
+
+
+def test_pruned_nodes_take_their_responses_along(tmp_path: Path) -> None:
+    settings = Settings(tiny_checkpoint(tmp_path / "model"), tree_dir=tmp_path / "tree")
+    with serving(settings) as server:
+        first = respond(server, "Remember the word: fern.")
+        second = respond(server, "Which word?", previous_response_id=first.id)
+    words = ["tree", "prune", second.ramet["node"], "--directory", str(tmp_path / "tree")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    with serving(settings) as server:
+        assert server.openai.responses.retrieve(first.id).output_text == first.output_text
+        with pytest.raises(openai.NotFoundError):
+            server.openai.responses.retrieve(second.id)
 
 
 def test_the_input_can_be_read_again(server: Serving) -> None:

@@ -115,7 +115,9 @@ def prune(
     ] = None,
     directory: Directory = None,
 ) -> None:
-    """Remove nodes and all that follows them, with their rows and states. There is no way back.
+    """Remove nodes and all that follows them, with their rows and states, and the server's responses that are there.
+
+    There is no way back.
 
     [bold]ramet tree prune 3f9a[/]
 
@@ -123,6 +125,7 @@ def prune(
     """
     if not nodes and older_than is None:
         raise typer.BadParameter("say what to remove: a NODE, or --older-than AGE")
+    from ramet.server.store import forget_nodes
     from ramet.tree.stored import bytes_by_node
 
     removed, before, after = 0, 0, 0
@@ -135,9 +138,11 @@ def prune(
         if older_than is not None:
             doomed += _stale(tree, time.time() - older_than)
         names = {node.id for node in doomed}
+        known = {node.id for node in tree.nodes()}
         for node in doomed:
             if not names.intersection(above.id for above in tree.path(node)[:-1]):
                 removed += tree.prune(node)
+        forget_nodes(file.parent, known - {node.id for node in tree.nodes()})
         tree.close()
         after += sum(bytes_by_node(file).values())
     if wanted:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from ramet.server.answer import extension
 from ramet.server.errors import ApiError
 from ramet.server.fields import parse_body
 from ramet.server.reply import Reply
-from ramet.server.responses_input import Turn, input_messages, read_turn, wants_logprobs
+from ramet.server.responses_input import Turn, conversation_id, input_messages, read_turn, wants_logprobs
 from ramet.server.responses_output import Event, Output, usage
 from ramet.server.responses_schema import ConversationRequest, ResponsesRequest
 from ramet.server.service import EventStream, Service, Started, drain
@@ -28,14 +29,17 @@ async def create(request: Request) -> Response:
     service: Service = request.app.state.service
     body = parse_body(await request.body(), ResponsesRequest)
     service.check_model(body.model)
-    turn = await asyncio.to_thread(read_turn, body, service)
-    answer = _Answer(service, body, turn)
-    if body.stream:
-        started = await service.start(turn.ask)
-        return EventStream(started, answer.stream(started), answer.failed)
-
-    await drain(request, service, turn.ask, answer.events)
-    return JSONResponse(answer.response)
+    with ExitStack() as held:
+        if (conversation := conversation_id(body)) is not None:
+            held.enter_context(service.alone_in(conversation))
+        turn = await asyncio.to_thread(read_turn, body, service)
+        answer = _Answer(service, body, turn)
+        if body.stream:
+            started = await service.start(turn.ask)
+            started.at_end(held.pop_all().close)
+            return EventStream(started, answer.stream(started), answer.failed)
+        await drain(request, service, turn.ask, answer.events)
+        return JSONResponse(answer.response)
 
 
 class _Answer:
@@ -165,10 +169,10 @@ def _input_items(body: ResponsesRequest) -> list[dict[str, Any]]:
     return [{"id": f"item_{secrets.token_hex(16)}", "status": "completed", **item} for item in given]
 
 
-def _found(request: Request) -> StoredResponse:
+async def _found(request: Request) -> StoredResponse:
     service: Service = request.app.state.service
     id = request.path_params["id"]
-    found = service.responses.get(id)
+    found = await asyncio.to_thread(service.responses.get, id)
     if found is None:
         raise ApiError(404, f"there is no response {id!r}", param="response_id", code="not_found")
     return found
@@ -176,20 +180,20 @@ def _found(request: Request) -> StoredResponse:
 
 async def retrieve(request: Request) -> Response:
     """GET /v1/responses/{id}."""
-    return JSONResponse(_found(request).body)
+    return JSONResponse((await _found(request)).body)
 
 
 async def delete(request: Request) -> Response:
     """DELETE /v1/responses/{id}. Its node stays in the tree for the sessions that go through it."""
     service: Service = request.app.state.service
-    found = _found(request)
-    service.responses.delete(found.id)
+    found = await _found(request)
+    await asyncio.to_thread(service.responses.delete, found.id)
     return JSONResponse({"id": found.id, "object": "response.deleted", "deleted": True})
 
 
 async def input_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: what its request gave, the latest first."""
-    items = _found(request).items[::-1]
+    items = (await _found(request)).items[::-1]
     ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
     return JSONResponse({"object": "list", "data": items, "has_more": False, **ends})
 
@@ -199,27 +203,28 @@ async def create_conversation(request: Request) -> Response:
     service: Service = request.app.state.service
     body = parse_body(await request.body() or b"{}", ConversationRequest)
     id = f"conv_{secrets.token_hex(24)}"
-    made = service.responses.create_conversation(id, body.metadata or {}, input_messages(body.items))
+    opening = input_messages(body.items)
+    made = await asyncio.to_thread(service.responses.create_conversation, id, body.metadata or {}, opening)
     return JSONResponse(_conversation_body(made))
 
 
 async def retrieve_conversation(request: Request) -> Response:
     """GET /v1/conversations/{id}."""
-    return JSONResponse(_conversation_body(_found_conversation(request)))
+    return JSONResponse(_conversation_body(await _found_conversation(request)))
 
 
 async def delete_conversation(request: Request) -> Response:
     """DELETE /v1/conversations/{id}. Its responses stay."""
     service: Service = request.app.state.service
-    found = _found_conversation(request)
-    service.responses.delete_conversation(found.id)
+    found = await _found_conversation(request)
+    await asyncio.to_thread(service.responses.delete_conversation, found.id)
     return JSONResponse({"id": found.id, "object": "conversation.deleted", "deleted": True})
 
 
-def _found_conversation(request: Request) -> Conversation:
+async def _found_conversation(request: Request) -> Conversation:
     service: Service = request.app.state.service
     id = request.path_params["id"]
-    found = service.responses.conversation(id)
+    found = await asyncio.to_thread(service.responses.conversation, id)
     if found is None:
         raise ApiError(404, f"there is no conversation {id!r}", param="conversation_id", code="not_found")
     return found

@@ -135,13 +135,18 @@ def _check_outputs(messages: Sequence[ChatMessage]) -> None:
             raise bad_request(f"no function call has the call_id {message['tool_call_id']!r}", "input")
 
 
+def conversation_id(body: ResponsesRequest) -> str | None:
+    """The conversation that the request goes on with, if it names one."""
+    given = body.conversation
+    return given.id if isinstance(given, ConversationReference) else given
+
+
 def _conversation(body: ResponsesRequest, service: Service) -> Conversation | None:
-    if body.conversation is None:
+    id = conversation_id(body)
+    if id is None:
         return None
     if body.previous_response_id is not None:
         raise bad_request("give previous_response_id or conversation, not both", "previous_response_id")
-    given = body.conversation
-    id = given.id if isinstance(given, ConversationReference) else given
     if body.store is False:
         raise bad_request("a conversation keeps its responses: store cannot be false", "store")
     found = service.responses.conversation(id)

@@ -33,7 +33,7 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
             settings.model,
             tree_dir=settings.tree_dir,
             ram_bytes=settings.ram_bytes,
-            disk_bytes=settings.disk_bytes,
+            disk_bytes=settings.tree_bytes,
         )
         with runtime:
             app = create_app(runtime, settings)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +19,7 @@ from ramet.server.ask import Ask
 from ramet.server.errors import ApiError, bad_request, internal_error
 from ramet.server.generate import Generation
 from ramet.server.settings import Settings
-from ramet.server.store import ResponseStore
+from ramet.server.store import ResponseStore, conversation_locked
 
 log = logging.getLogger("ramet.server")
 
@@ -30,8 +31,9 @@ class Service:
         self.runtime = runtime
         self.settings = settings
         self.name = settings.served_name
-        self.responses = ResponseStore(settings.tree_dir, runtime.model.fingerprint)
+        self.responses = ResponseStore(settings.tree_dir, runtime.model.fingerprint, settings.responses_bytes)
         self._running = 0
+        self._conversations: set[str] = set()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -79,6 +81,17 @@ class Service:
     def _release(self) -> None:
         self._running -= 1
 
+    @contextmanager
+    def alone_in(self, conversation: str) -> Iterator[None]:
+        """Be the only request that goes on with a conversation. Raises `ApiError` (409) if another one does."""
+        if conversation in self._conversations:
+            raise conversation_locked(conversation)
+        self._conversations.add(conversation)
+        try:
+            yield
+        finally:
+            self._conversations.remove(conversation)
+
     def close(self) -> None:
         """Close the store of responses. The runtime belongs to whoever loaded it."""
         self.responses.close()
@@ -89,14 +102,18 @@ class Started:
 
     def __init__(self, generation: Generation, release: Callable[[], None]) -> None:
         self.generation = generation
-        self._release: Callable[[], None] | None = release
+        self._releases = [release]
+
+    def at_end(self, release: Callable[[], None]) -> None:
+        """Have `release` called by `close()`."""
+        self._releases.append(release)
 
     def close(self) -> None:
         """Cancel the question if it still runs, and give its place free."""
-        if self._release is not None:
+        if self._releases:
             self.generation.cancel()
-            self._release()
-            self._release = None
+            while self._releases:
+                self._releases.pop()()
 
 
 class EventStream(StreamingResponse):

@@ -43,12 +43,22 @@ class Settings:
     ram_bytes: int = 4 * GIB
     """Budget for all saved states and rows."""
     disk_bytes: int | None = None
-    """Budget of the tree's folder; None: no limit."""
+    """Budget of the folder, responses included; None: no limit."""
     api_key: str | None = None
     """If set, every request but `/health` must carry it."""
     pin_seconds: float = 600.0
     """How long the states of a session stay in memory while its tool runs."""
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def responses_bytes(self) -> int | None:
+        """How much of `disk_bytes` the stored responses may take; the rest is the tree's."""
+        return None if self.disk_bytes is None else self.disk_bytes // 16
+
+    @property
+    def tree_bytes(self) -> int | None:
+        """How much of `disk_bytes` the tree's rows and states may take."""
+        return None if self.disk_bytes is None else self.disk_bytes - self.disk_bytes // 16
 
     @property
     def served_name(self) -> str:

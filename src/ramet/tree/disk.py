@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ramet.models.states import StateLayout
-from ramet.tree.errors import DamagedPart, DiskError
+from ramet.tree.errors import DamagedPart, DiskError, explained
 
 FORMAT = 1
 SQLITE_PAGE = 65536
@@ -259,18 +259,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            text = str(error)
-            if "full" in text:
-                advice = "free some space, or give --disk less; what was stored before is intact"
-            elif "malformed" in text or "not a database" in text:
-                advice = "the file is damaged: move it away to start anew; nothing in it was changed"
-            elif "readonly" in text or "unable to open" in text:
-                advice = "make the directory writable, or choose another"
-            elif "locked" in text:
-                advice = "another program has it open: close that"
-            else:
-                advice = "check the disk; what was stored before is intact"
-            raise DiskError(f"cannot {doing} the sessions in {self.path}: {text}; {advice}") from None
+            raise DiskError(f"cannot {doing} the sessions in {self.path}: {explained(error)}") from None
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from ramet.errors import RametError
 
 
@@ -23,3 +25,19 @@ class DiskError(RametError):
 
 class DamagedPart(Exception):
     """A stored page or state is not what was written. Never shown: it is dropped and computed again."""
+
+
+def explained(error: sqlite3.Error) -> str:
+    """What SQLite says of a file, and what its owner can do about it."""
+    text = str(error)
+    if "full" in text:
+        advice = "free some space, or give --disk less; what was stored before is intact"
+    elif "malformed" in text or "not a database" in text:
+        advice = "the file is damaged: move it away to start anew; nothing in it was changed"
+    elif "readonly" in text or "unable to open" in text:
+        advice = "make the directory writable, or choose another"
+    elif "locked" in text:
+        advice = "another program has it open: close that"
+    else:
+        advice = "check the disk; what was stored before is intact"
+    return f"{text}; {advice}"
