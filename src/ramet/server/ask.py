@@ -51,9 +51,8 @@ class Ask:
     tools: list[Tool] | None = None
     choice: ToolChoice = ToolChoice()
     form: TextForm | None = None
-    thinking: bool | None = None
-    """None: as the template does by itself."""
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    """Such as `enable_thinking`; without it the template thinks or not as it does by itself."""
     after: str | None = None
     """Id of the node that ends with the reply before the new messages; None: messages are rendered whole."""
     new_from: int = 0
@@ -113,6 +112,27 @@ def without_calls(sampling: Sampling, call_token: int | None) -> Sampling:
     if call_token is None:
         return sampling
     return replace(sampling, logit_bias={**sampling.logit_bias, call_token: float("-inf")})
+
+
+_RENDERERS_OWN = ("self", "messages", "tools", "add_generation_prompt", "reply_tokens")
+
+
+def template_variables(effort: str | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The variables for the template: those `given` as chat_template_kwargs, and what a reasoning effort means.
+
+    A template can only think or not, so the efforts "none" and "minimal" mean not; `enable_thinking` among the
+    variables comes first. Raises `ApiError` if a variable is not the client's to set.
+    """
+    variables = dict(given or {})
+    for name in _RENDERERS_OWN:
+        if name in variables:
+            raise bad_request(f"{name!r} is not a variable that can be set here", f"chat_template_kwargs.{name}")
+    think = variables.get("enable_thinking")
+    if think is not None and not isinstance(think, bool):
+        raise bad_request("enable_thinking is true or false", "chat_template_kwargs.enable_thinking", "invalid_type")
+    if think is None and effort is not None:
+        variables["enable_thinking"] = effort not in ("none", "minimal")
+    return variables
 
 
 def plain_text(parts: str | Sequence[ContentPart] | None, path: str) -> str | None:

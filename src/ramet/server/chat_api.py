@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +14,17 @@ from ramet.chat import ReasoningDelta, TextDelta, Tokenizer, ToolCallArguments, 
 from ramet.engine import Sampling
 from ramet.server import sse
 from ramet.server.answer import extension
-from ramet.server.ask import Ask, ChatMessage, TextForm, Tool, ToolChoice, check_tools, choose, plain_text
+from ramet.server.ask import (
+    Ask,
+    ChatMessage,
+    TextForm,
+    Tool,
+    ToolChoice,
+    check_tools,
+    choose,
+    plain_text,
+    template_variables,
+)
 from ramet.server.chat_schema import AllowedToolChoice, ChatRequest, Message, NamedToolChoice
 from ramet.server.errors import ApiError, Dialect, bad_request
 from ramet.server.fields import parse_body
@@ -46,38 +56,15 @@ def question(body: ChatRequest, service: Service) -> Ask:
         raise bad_request("top_logprobs needs logprobs to be true", "top_logprobs")
     if body.n is not None and body.n > service.settings.limits.choices:
         raise bad_request(f"n is at most {service.settings.limits.choices} on this server", "n", "invalid_value")
-    think, template_kwargs = template_settings(body.reasoning_effort, body.chat_template_kwargs)
     return Ask(
         messages=[_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)],
         sampling=_sampling(body, service),
         tools=tools,
         choice=_tool_choice(body, tools),
         form=_form(body),
-        thinking=think,
-        template_kwargs=template_kwargs,
+        template_variables=template_variables(body.reasoning_effort, body.chat_template_kwargs),
         store=bool(body.store) and service.runtime.tree.on_disk,
     )
-
-
-_RENDERERS_OWN = ("self", "messages", "tools", "add_generation_prompt", "reply_tokens")
-
-
-def template_settings(effort: str | None, kwargs: Mapping[str, Any] | None) -> tuple[bool | None, dict[str, Any]]:
-    """Whether to think (None: as the template does by itself) and the other variables for the template.
-
-    A template can only think or not, so the efforts "none" and "minimal" mean not; `enable_thinking` among the
-    variables comes first. Raises `ApiError` if a variable is not the client's to set.
-    """
-    variables = dict(kwargs or {})
-    for name in _RENDERERS_OWN:
-        if name in variables:
-            raise bad_request(f"{name!r} is not a variable that can be set here", f"chat_template_kwargs.{name}")
-    think = variables.pop("enable_thinking", None)
-    if think is not None and not isinstance(think, bool):
-        raise bad_request("enable_thinking is true or false", "chat_template_kwargs.enable_thinking", "invalid_type")
-    if think is None and effort is not None:
-        think = effort not in ("none", "minimal")
-    return think, variables
 
 
 def _message(message: Message, path: str) -> ChatMessage:

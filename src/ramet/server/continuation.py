@@ -17,7 +17,7 @@ def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
     Raises UnknownNode if the node is gone.
     """
     node = runtime.tree.node(ask.after or "")
-    rendered = runtime.chat.render(ask.messages, ask.tools, enable_thinking=ask.thinking, **ask.template_kwargs)
+    rendered = runtime.chat.render(ask.messages, ask.tools, **ask.template_variables)
     first = _segments_before(rendered, sum(m["role"] == "assistant" for m in ask.messages[: ask.new_from]))
     cut = rendered.boundaries[first - 1]
     path = runtime.tree.path(node)

@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, ValidationError
 from pydantic_core import ErrorDetails
 
 from ramet.server.errors import ApiError, bad_request
@@ -23,6 +23,25 @@ class Part(BaseModel):
     """A nested object: types are exact, fields nobody knows are ignored, as in the real APIs."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Other(Part):
+    """An object of a type that is not served: taken in, to be turned down by name where it stands."""
+
+    type: str
+
+
+def by_type(*types: str, default: str | None = None) -> Discriminator:
+    """Tells the members of a union, tagged with `types` or "other", apart by their field `type`.
+
+    `default` is the type of an object without one.
+    """
+
+    def tag(value: Any) -> str:
+        kind = (value.get("type") if isinstance(value, dict) else None) or default
+        return kind if kind in types else "other"
+
+    return Discriminator(tag)
 
 
 B = TypeVar("B", bound=BaseModel)

@@ -135,9 +135,8 @@ def prepare(runtime: Runtime, ask: Ask) -> Prompt:
         return runtime.chat.render(
             ask.messages,
             ask.tools,
-            enable_thinking=ask.thinking,
             reply_tokens=runtime.tree.reply_tokens,
-            **ask.template_kwargs,
+            **ask.template_variables,
         )
     except UnknownNode as error:
         raise ApiError(404, str(error), param="previous_response_id", code="previous_response_not_found") from None

@@ -84,7 +84,7 @@ def question(body: CountTokensRequest, sampling: Sampling) -> Ask:
         tools=tools,
         choice=_tool_choice(body, tools),
         form=TextForm(output.schema_) if output is not None else None,
-        thinking=body.thinking is not None and body.thinking.type != "disabled",
+        template_variables={"enable_thinking": body.thinking is not None and body.thinking.type != "disabled"},
     )
 
 

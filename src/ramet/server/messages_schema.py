@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from ramet.server.chat_schema import Positive, Unit
-from ramet.server.fields import Body, Part
+from ramet.server.fields import Body, Other, Part, by_type
 
 
 class TextBlock(Part):
@@ -43,24 +43,13 @@ class ToolResultBlock(Part):
     is_error: bool | None = None
 
 
-class OtherBlock(Part):
-    """A block of a type that is not served; turned down by name."""
-
-    type: str
-
-
-def _block_tag(block: Any) -> str:
-    kind = block.get("type") if isinstance(block, dict) else None
-    return kind if kind in ("text", "thinking", "tool_use", "tool_result") else "other"
-
-
 Block = Annotated[
     Annotated[TextBlock, Tag("text")]
     | Annotated[ThinkingBlock, Tag("thinking")]
     | Annotated[ToolUseBlock, Tag("tool_use")]
     | Annotated[ToolResultBlock, Tag("tool_result")]
-    | Annotated[OtherBlock, Tag("other")],
-    Discriminator(_block_tag),
+    | Annotated[Other, Tag("other")],
+    by_type("text", "thinking", "tool_use", "tool_result"),
 ]
 
 

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ramet.engine import Sampling
-from ramet.server.ask import Ask, ChatMessage, TextForm, Tool, ToolChoice, check_tools, choose, plain_text
-from ramet.server.chat_api import template_settings
+from ramet.server.ask import (
+    Ask,
+    ChatMessage,
+    TextForm,
+    Tool,
+    ToolChoice,
+    check_tools,
+    choose,
+    plain_text,
+    template_variables,
+)
 from ramet.server.errors import ApiError, bad_request
 from ramet.server.responses_schema import (
     AllowedTools,
@@ -72,15 +81,13 @@ def read_turn(body: ResponsesRequest, service: Service) -> Turn:
     messages = [*head, *before, *new]
     _check_outputs(messages)
     effort = body.reasoning.effort if body.reasoning is not None else None
-    thinking, template_kwargs = template_settings(effort, body.chat_template_kwargs)
     ask = Ask(
         messages=messages,
         sampling=_sampling(body, service),
         tools=tools,
         choice=_tool_choice(body, tools),
         form=_form(body),
-        thinking=thinking,
-        template_kwargs=template_kwargs,
+        template_variables=template_variables(effort, body.chat_template_kwargs),
         after=after,
         new_from=len(head) + len(before),
         store=body.store is not False and service.runtime.tree.on_disk,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from ramet.server.chat_schema import ContentPart, Positive, Unit
-from ramet.server.fields import Body, Part
+from ramet.server.fields import Body, Other, Part, by_type
 
 
 class MessageItem(Part):
@@ -50,25 +50,13 @@ class ReasoningItem(Part):
     summary: list[ReasoningText] = Field(default_factory=list)
 
 
-class OtherItem(Part):
-    """An item of a type that is not served; turned down by name."""
-
-    type: str
-
-
-def _item_tag(item: Any) -> str:
-    kind = item.get("type") or "message" if isinstance(item, dict) else "message"
-    known = ("message", "function_call", "function_call_output", "reasoning")
-    return kind if kind in known else "other"
-
-
 InputItem = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[FunctionCallItem, Tag("function_call")]
     | Annotated[FunctionCallOutputItem, Tag("function_call_output")]
     | Annotated[ReasoningItem, Tag("reasoning")]
-    | Annotated[OtherItem, Tag("other")],
-    Discriminator(_item_tag),
+    | Annotated[Other, Tag("other")],
+    by_type("message", "function_call", "function_call_output", "reasoning", default="message"),
 ]
 
 
