@@ -128,6 +128,11 @@ def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path: Path) -> None:
     assert "is a file" in fails("chat", "--model", tmp_path / "model.bin")
 
 
+@pytest.mark.parametrize(("key", "problem"), [("", "is empty"), ("  ", "is empty"), (" k", "has blanks around it")])
+def test_a_key_that_could_not_be_checked_is_refused(key: str, problem: str) -> None:
+    assert f"the API key {problem}" in fails("serve", "--memory-only", "--api-key", key)
+
+
 def test_pull_says_what_a_folder_lacks(tmp_path: Path) -> None:
     assert "has no model Org/Name" in fails("pull", "Org/Name", "--source", tmp_path)
     assert "no name of a model" in fails("pull", "Name", "--source", tmp_path)

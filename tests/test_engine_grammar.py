@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 
 import jsonschema
 import numpy as np
@@ -158,6 +159,64 @@ def test_tool_calls_are_whole_and_fit(choice, parallel):
     assert parallel or numbers <= {0, 1}
 
 
+STRINGS = {
+    "code": {"type": "string", "pattern": "^[A-Z]{2}-\\d{1,3}$"},
+    "note": {"type": "string", "minLength": 3, "maxLength": 6},
+    "either": {"type": "string", "pattern": "^a+$|b|^\\$$", "maxLength": 4},
+    "size": {"type": "string", "enum": ["s", "small", "gigantic"], "maxLength": 5},
+}
+
+
+def test_strings_of_tools_fit_their_pattern_and_length():
+    for name, schema in STRINGS.items():
+        tool = {"name": "f", "parameters": {"type": "object", "properties": {name: schema}, "required": [name]}}
+        for text in written(tool_calls([tool], choice="required", parallel=False), 12):
+            [(_, [(_, value)])] = read_calls(text)[0]
+            jsonschema.validate(value, schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fits"),
+    [
+        ({"pattern": "b"}, "abc", True),
+        ({"pattern": "b"}, "ac", False),
+        ({"pattern": "^(a|b)[|)]\\|$"}, "a||", True),
+        ({"pattern": "x\\$"}, "x$ and more", True),
+        ({"minLength": 2}, "\n\n\U0001f600 é", True),
+        ({"minLength": 2}, "\U0001f600", False),
+        ({"maxLength": 3}, "abcd", False),
+        ({"minLength": 1}, "x\n</parameter>\n<parameter=x>\ny", False),
+        ({"minLength": 1}, "x\n</parameter>", False),
+        ({"minLength": 1}, "x\n</paramete>", True),
+    ],
+)
+def test_a_string_that_is_bound(schema, value, fits):
+    schema = {"type": "string", **schema}
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"x": schema}, "required": ["x"]}}
+    matcher = compiler.compile(tool_calls([tool], choice="required"))
+    reply = f"<tool_call>\n<function=f>\n<parameter=x>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    for token in tokenizer().encode(reply):
+        if not matcher.allowed()[token]:
+            assert not fits
+            return
+        matcher.feed(token)
+    assert fits
+
+
+def test_alternatives_behind_references_are_told_apart():
+    kinds = {
+        kind: {
+            "type": "object",
+            "properties": {"kind": {"const": kind}, "next": {"oneOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}},
+            "required": ["kind"],
+        }
+        for kind in ("a", "b")
+    }
+    schema = {"oneOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}], "$defs": kinds}
+    for text in written(Grammar.json_schema(schema), 6):
+        jsonschema.validate(json.loads(text), schema)
+
+
 def test_parameters_come_in_any_order():
     orders = set()
     for seed in range(60):
@@ -205,6 +264,10 @@ def test_what_the_parser_makes_of_it():
         assert [event for event in events if type(event).__name__ == "ToolCallEnd"]
 
 
+def text_tool(**schema):
+    return tool_calls([{"name": "f", "parameters": {"properties": {"x": {"type": "string", **schema}}}}])
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -235,6 +298,20 @@ def test_what_the_parser_makes_of_it():
             r"parameter 'x': a string's enum must be a list of strings, not \[1\]",
         ),
         (lambda: tool_calls([{"name": "f", "parameters": {"properties": {"x": {"enum": 5}}}}]), "parameter 'x'"),
+        (
+            lambda: text_tool(pattern="(?=a)b"),
+            r"parameter 'x': its pattern '\(\?=a\)b' cannot be enforced: .*look-around",
+        ),
+        (lambda: text_tool(pattern=5), "pattern must be a string, not 5"),
+        (lambda: text_tool(minLength=-1), "minLength must be a whole number, not -1"),
+        (lambda: text_tool(maxLength="3"), "maxLength must be a whole number, not '3'"),
+        (lambda: text_tool(minLength=3, maxLength=2), "minLength is 3 and maxLength 2"),
+        (lambda: text_tool(enum=["a"], minLength=2), "no word of its enum"),
+        (lambda: text_tool(enum=["a"], pattern="a"), "cannot have a pattern too"),
+        (
+            lambda: Grammar.json_schema({"properties": {"n": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}}),
+            r"at properties\.n: oneOf can be enforced only where no two alternatives can fit at once",
+        ),
         (lambda: Grammar.json_schema(nested(5000)), "nested too deeply"),
         (lambda: compiler.compile(Grammar.lark('start: <no_such_token> "a"')), "unknown special token"),
     ],
@@ -243,6 +320,14 @@ def test_errors_name_the_part(make, said):
     with pytest.raises(GrammarError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_the_vocabulary_is_there_before_the_first_grammar():
+    with running() as bench:
+        deadline = time.monotonic() + 60
+        while bench.engine._grammars._vocabulary is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_the_engine_keeps_to_the_grammar():

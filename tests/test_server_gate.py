@@ -15,8 +15,8 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ramet.server.serve import ServeError, serve
-from ramet.server.settings import Limits, Settings
+from ramet.server.serve import serve
+from ramet.server.settings import Limits, ServeError, Settings
 from tests.serving import NAME, NO_THINKING, Serving, serving, tiny_checkpoint
 
 KEY = "k-123"

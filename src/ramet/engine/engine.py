@@ -58,12 +58,13 @@ class Engine:
         self._gate = threading.Lock()
 
     def start(self) -> None:
-        """Start the engine's thread."""
+        """Start the engine's thread, and beside it prepare the vocabulary for grammars."""
         with self._gate:
             if self._thread is not None:
                 raise RuntimeError("the engine was started before")
             self._thread = threading.Thread(target=self._run, name="ramet-engine", daemon=True)
             self._thread.start()
+        threading.Thread(target=self._grammars.prepare, name="ramet-grammars", daemon=True).start()
 
     def stop(self) -> None:
         """Cancel what runs and waits, and return when the thread has ended. The tree stays open. Twice is harmless."""
@@ -75,10 +76,7 @@ class Engine:
         self._thread.join()
 
     def submit(self, request: Request) -> Handle:
-        """Queue a request. Raises RequestError (GrammarError), naming what is wrong, if it can never be run.
-
-        The first grammar that is used takes a second or two to prepare a large vocabulary.
-        """
+        """Queue a request. Raises RequestError (GrammarError), naming what is wrong, if it can never be run."""
         check_request(request, self.model, self.max_running)
         if request.store and not self.tree.on_disk:
             raise RequestError("store: sessions are kept in memory only; give the tree a directory to store them in")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,12 @@ REASONING = rf'reasoning: {FREE_TEXT} </think> "\n\n"' + "\n"
 
 _WHITESPACE = r"[ \n\t]{1,32}"
 """Between the parts of a JSON text. Bounded: a small model would otherwise go on with blanks for ever."""
+
+
+_OVERLAP = (
+    "oneOf can be enforced only where no two alternatives can fit at once "
+    "(another type, or another constant in a required property): use anyOf"
+)
 
 
 class GrammarError(RametError):
@@ -112,8 +119,13 @@ class GrammarCompiler:
             raise GrammarError(f"{grammar.what}: {_reason(matcher.get_error())}")
         return Matcher(matcher, self._tokenizer.vocab_size)
 
+    def prepare(self) -> None:
+        """Build the vocabulary, which takes seconds for a large one; `compile` waits for it, or does it itself."""
+        with contextlib.suppress(Exception):  # told to whoever uses a grammar
+            self._tokens()
+
     def _tokens(self) -> LLTokenizer:
-        with self._lock:  # built at the first use: it takes seconds for a large vocabulary
+        with self._lock:
             if self._vocabulary is None:
                 # Only the turn's own end may end a constrained reply: the next turn can begin right behind it.
                 self._vocabulary = LLTokenizer(self._tokenizer.backend.to_str(), eos_token=self._tokenizer.eos_ids[0])
@@ -137,14 +149,58 @@ def inline_schema(schema: Mapping[str, Any] | bool, what: str = "JSON schema") -
 
 
 def _with_options(schema: Mapping[str, Any]) -> dict[str, Any]:
-    # oneOf as anyOf: that exactly one alternative fits cannot be enforced, and unions are nearly always disjoint.
+    # oneOf as anyOf, which is the same where the alternatives are told apart
     options = {"whitespace_pattern": _WHITESPACE, "coerce_one_of": True}
     own = schema.get("x-guidance")
-    return {**schema, "x-guidance": {**options, **(own if isinstance(own, Mapping) else {})}}
+    return {
+        **schema,
+        "x-guidance": {**options, **(own if isinstance(own, Mapping) else {})},
+    }
 
 
 def _schema_problem(schema: Mapping[str, Any]) -> str:
-    return _problem(LLMatcher.grammar_from_json_schema(json.dumps(_with_options(schema))))
+    problem = _problem(LLMatcher.grammar_from_json_schema(json.dumps(_with_options(schema))))
+    return problem or ("" if _told_apart(schema, schema) else _OVERLAP)
+
+
+def _told_apart(part: Any, root: Mapping[str, Any]) -> bool:
+    """Whether in every oneOf no two alternatives can fit at once. The library judges, by their types and constants."""
+    if not isinstance(part, Mapping):
+        return True
+    ways = part.get("oneOf")
+    if isinstance(ways, list):
+        outlines = [_outline(way, root) for way in ways]
+        if _problem(LLMatcher.grammar_from_json_schema(json.dumps({"oneOf": outlines}))):
+            return False
+    return all(_told_apart(inner, root) for _, inner in _parts(part))
+
+
+def _outline(way: Any, root: Mapping[str, Any]) -> Any:
+    """An alternative of a oneOf, without references and with no more than what could tell it from the others."""
+    way = _referred(way, root)
+    if not isinstance(way, Mapping):
+        return way
+    outline = {key: way[key] for key in ("type", "const", "enum", "required") if key in way}
+    properties = way.get("properties")
+    if isinstance(properties, Mapping):
+        parts = {name: _referred(part, root) for name, part in properties.items()}
+        outline["properties"] = {
+            name: {key: part[key] for key in ("type", "const", "enum") if key in part}
+            for name, part in parts.items()
+            if isinstance(part, Mapping)
+        }
+    return outline
+
+
+def _referred(part: Any, root: Mapping[str, Any]) -> Any:
+    """What a part that refers into the schema itself (`{"$ref": "#/$defs/city"}`) refers to; any other as it is."""
+    name = part.get("$ref") if isinstance(part, Mapping) else None
+    if not isinstance(name, str) or not name.startswith("#/"):
+        return part
+    found: Any = root
+    for key in name.removeprefix("#/").split("/"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def _blame(schema: Mapping[str, Any], root: Mapping[str, Any], problem: str) -> tuple[str, str]:

@@ -8,7 +8,8 @@
     </function>
     </tool_call>
 
-A parameter of type string is written as it is, every other as JSON. Parameters may come in any order, each at most
+A parameter of type string is written as it is, every other as JSON; a string's enum, const, pattern and length are held
+to, its format is not. Parameters may come in any order, each at most
 once, the required ones always.
 """
 
@@ -16,13 +17,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from llguidance import regex_to_lark
 
 from ramet.engine.grammar import FREE_TEXT, REASONING, Grammar, GrammarError, inline_schema
 
 _ANY_ORDER_LIMIT = 60
 """A set of used parameters is a 64-bit number in the grammar; functions with more take them in declared order."""
+
+_BOUNDS = ("pattern", "minLength", "maxLength")
 
 
 def tool_calls(
@@ -119,11 +124,88 @@ def _value(rule: str, opening: str, schema: Any, definitions: Mapping[str, Any],
         if words:
             if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
                 raise GrammarError(f"{what}: a string's enum must be a list of strings, not {words!r}")
-            return f"{rule}: {opening} ({' | '.join(_quoted(word) for word in words)}) {closing}\n"
+            return (
+                f"{rule}: {opening} ({' | '.join(_quoted(word) for word in _fitting(words, schema, what))}) {closing}\n"
+            )
+        if any(key in schema for key in _BOUNDS):
+            token = rule.upper()
+            text = " & ".join(_bounds(schema, what))
+            return f"{rule}: {opening} {rule}_text\n{rule}_text[suffix={closing}]: {token}\n{token}: {text}\n"
         # As little as possible: the first closing marker ends the value.
         return f"{rule}: {opening} {rule}_text\n{rule}_text[suffix={closing}]: {FREE_TEXT}\n"
     body = inline_schema({**definitions, **schema} if isinstance(schema, Mapping) else schema, what)
     return f"{rule}: {opening} {rule}_json {closing}\n{rule}_json: {body}\n"
+
+
+def _fitting(words: Sequence[str], schema: Mapping[str, Any], what: str) -> list[str]:
+    """The words of an enum that are as long as the schema allows."""
+    if "pattern" in schema:
+        raise GrammarError(
+            f"{what}: a string with an enum cannot have a pattern too: leave out the words that do not fit"
+        )
+    least, most = _lengths(schema, what)
+    fitting = [word for word in words if least <= len(word) and (most is None or len(word) <= most)]
+    if not fitting:
+        raise GrammarError(f"{what}: no word of its enum has a length of {least} to {most}")
+    return fitting
+
+
+def _bounds(schema: Mapping[str, Any], what: str) -> Iterator[str]:
+    """What a string's text must match, all of it: its length, its pattern, and that it does not end the value early."""
+    least, most = _lengths(schema, what)
+    yield f"/(?s:.{{{least},{'' if most is None else most}}})/"
+    if (pattern := schema.get("pattern")) is not None:
+        if not isinstance(pattern, str):
+            raise GrammarError(f"{what}: pattern must be a string, not {pattern!r}")
+        whole = _whole(pattern)
+        try:
+            Grammar.regex(whole)
+        except GrammarError as error:
+            raise GrammarError(f"{what}: its pattern {pattern!r} cannot be enforced: {error}") from None
+        yield f"/{regex_to_lark(whole, 'dw')}/"
+    yield r"~/(?s:.*)\n<\/parameter>(?s:.*)/"
+
+
+def _lengths(schema: Mapping[str, Any], what: str) -> tuple[int, int | None]:
+    """A string's least and most characters."""
+    for name in ("minLength", "maxLength"):
+        value = schema.get(name, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise GrammarError(f"{what}: {name} must be a whole number, not {value!r}")
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if most is not None and least > most:
+        raise GrammarError(f"{what}: minLength is {least} and maxLength {most}")
+    return least, most
+
+
+def _whole(pattern: str) -> str:
+    """The expression for whole texts in which a JSON schema's `pattern`, which may match anywhere, does match."""
+    ways, depth, start, at = [], 0, 0, 0
+    while at < len(pattern):
+        character = pattern[at]
+        if character == "\\":
+            at += 1
+        elif character == "[":
+            at += 1
+            while at < len(pattern) and pattern[at] != "]":
+                at += 2 if pattern[at] == "\\" else 1
+        elif character == "|" and not depth:
+            ways.append(pattern[start:at])
+            start = at + 1
+        else:
+            depth += (character == "(") - (character == ")")
+        at += 1
+    ways.append(pattern[start:])
+    return "|".join(_anchored(way) for way in ways)
+
+
+def _anchored(way: str) -> str:
+    """One alternative of a pattern, with any text where it is not bound to the beginning or end."""
+    body = way.removeprefix("^")
+    bare = body.removesuffix("$")
+    bound = len(bare) < len(body) and (len(bare) - len(bare.rstrip("\\"))) % 2 == 0  # not an escaped dollar
+    before, after = "" if len(body) < len(way) else "(?s:.*)", "" if bound else "(?s:.*)"
+    return f"{before}(?:{bare if bound else body}){after}"
 
 
 def _is_text(schema: Mapping[str, Any]) -> bool:

@@ -8,16 +8,11 @@ from collections.abc import Callable
 import uvicorn
 
 from ramet.engine.runtime import Runtime
-from ramet.errors import RametError
 from ramet.server.app import create_app
-from ramet.server.settings import Settings
+from ramet.server.settings import ServeError, Settings
 
 _LAST_WORDS_S = 10
 """How long running replies may go on once the server was told to stop."""
-
-
-class ServeError(RametError):
-    """The server could not start."""
 
 
 def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> None:

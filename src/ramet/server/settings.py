@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ramet.errors import RametError
+
 GIB = 1 << 30
+
+
+class ServeError(RametError):
+    """The server could not start."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,12 @@ class Settings:
     pin_seconds: float = 600.0
     """How long the states of a session stay in memory while its tool runs."""
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Raises ServeError for a key that could not be checked."""
+        if self.api_key is not None and (not self.api_key or self.api_key != self.api_key.strip()):
+            problem = "has blanks around it" if self.api_key.strip() else "is empty"
+            raise ServeError(f"the API key {problem}: give one of visible characters, or none to serve everybody")
 
     @property
     def responses_bytes(self) -> int | None:
