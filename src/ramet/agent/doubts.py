@@ -17,7 +17,6 @@ _EQUAL = re.compile(r"\bc(\d+)( (?:=|!=|<>|LIKE|NOT LIKE) v\d+\b| (?:NOT )?IN \(
 _ORDERED = re.compile(r"\bc(\d+) (=|<=|>=|<|>) v(\d+)\b")
 _MORE_ROWS = re.compile(r"SELECT c(\d+) FROM t WHERE c(\d+) (>=|>|<|<=) v(\d+)")
 _TEXT = ("name", "kind", "bool")
-_KINDS = ("like", "num", "date", "text")
 
 
 def doubts(query: str, table: Table, linked: Linked) -> int:
@@ -31,8 +30,9 @@ def doubts(query: str, table: Table, linked: Linked) -> int:
     values = {int(n) for n in _VALUE.findall(query)}
     found = sum(i not in values for i in range(1, len(linked.values) + 1))
     counted = _AGGREGATE.match(query) is not None
-    for named in _named(linked):
-        if not columns.intersection(named) and not (counted and all(_kind(table, n) == "name" for n in named)):
+    for indices in linked.named:
+        named = {i + 1 for i in indices}
+        if not columns & named and not (counted and all(_kind(table, n) == "name" for n in named)):
             found += 1
     for function, n in _ARITHMETIC.findall(query):
         found += _kind(table, int(n)) in (_TEXT if function in ("MIN", "MAX") else (*_TEXT, "date"))
@@ -51,27 +51,6 @@ def doubts(query: str, table: Table, linked: Linked) -> int:
 
 def _kind(table: Table, number: int) -> str:
     return table.columns[number - 1].kind if 0 < number <= len(table.columns) else "name"
-
-
-def _named(linked: Linked) -> list[set[int]]:
-    """The columns that a linked question names, each with those it may be taken for; not those of its values."""
-    named: list[set[int]] = []
-    skip, inside = 0, False
-    for word in linked.text.split():
-        if match := _VALUE.fullmatch(word):
-            value = linked.values[int(match[1]) - 1] if 0 < int(match[1]) <= len(linked.values) else None
-            skip, inside = len(value.columns) if value else 0, False
-        elif match := _COLUMN.fullmatch(word):
-            if skip:
-                skip -= 1
-                continue
-            if not inside:
-                named.append(set())
-            named[-1].add(int(match[1]))
-            inside = True
-        elif not (skip and word in _KINDS):
-            skip, inside = 0, False
-    return named
 
 
 def mended(query: str, table: Table, linked: Linked) -> str:
@@ -102,7 +81,7 @@ def mended(query: str, table: Table, linked: Linked) -> str:
         if _kind(table, int(match[2])) not in _TEXT:
             return match[0]
         used = {int(n) for n in _COLUMN.findall(query)}
-        named = set().union(*_named(linked)) - used
+        named = {i + 1 for indices in linked.named for i in indices} - used
         numbers = [n for n in named if _kind(table, n) in ("int", "real")]
         return f"{match[1]}(c{numbers[0]})" if len(numbers) == 1 else match[0]
 

@@ -1,7 +1,8 @@
 """Which words of a question name columns or cells of a table: found by code, so that the model only has to point.
 
-Columns get the handles `c1, c2, ...`, values of the question `v1, v2, ...`. A value is a cell (`v1 c3`), part of
-several cells (`v1 like c3`), a number (`v1 num`), a year, month or day (`v1 date`), or a quoted text (`v1 text`).
+Columns get the handles `c1, c2, ...`, each followed by its kind; values of the question get `v1, v2, ...`. A value is a
+cell (`v1 c3 name`), part of several cells (`v1 like c3 name`), a number (`v1 num`), a year, month or day (`v1 date`),
+or a quoted text (`v1 text`). An adjective that speaks of a column (`the oldest`) is linked to it too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from ramet.agent.adjectives import ADJECTIVES
 from ramet.agent.cells import MONTHS, Cell, plain
 from ramet.agent.sql import Table
 
@@ -73,15 +75,21 @@ class Linked:
 
     text: str
     values: tuple[Value, ...]
+    named: tuple[frozenset[int], ...] = ()
+    """The columns that it names, each with those it may be taken for (indices); not those of its values."""
 
 
 @dataclass
 class _Span:
+    """Words of the question, `[start, end)`, and the value or the columns that they stand for."""
+
     start: int
     end: int
     score: float
     value: Value | None = None
     columns: tuple[int, ...] = ()
+    implied: bool = False
+    """Whether the columns are not named but spoken of, by an adjective."""
 
 
 def stem(word: str) -> str:
@@ -150,7 +158,7 @@ class Linker:
         return any(c.kind == "date" for c in self.table.columns)
 
     def link(self, question: str) -> Linked:
-        """The question in lower case, each value replaced by its handle and each named column preceded by its own."""
+        """The question in lower case, each value replaced by its handle and each column preceded by its own."""
         question = question.strip().rstrip("?.! ")
         quoted: dict[int, str] = {}
         for match in _QUOTED.finditer(question):
@@ -171,7 +179,24 @@ class Linker:
                 position = start + len(inner) + 2
         words = [w[:-2] if w.endswith("'s") else w for w in words][:MAX_WORDS]
         spans = self._choose([*fixed, *self._candidates(words)])
+        if not any(self._is_number(span) for span in spans):
+            spans = self._choose([*spans, *self._adjectives(words)])
         return self._write(words, spans)
+
+    def _is_number(self, span: _Span) -> bool:
+        return span.value is None and any(self.table.columns[i].kind in ("int", "real") for i in span.columns)
+
+    def _adjectives(self, words: list[str]) -> Iterator[_Span]:
+        """Adjectives that speak of a column of numbers. What the question names outright leaves no room for them."""
+        for at, word in enumerate(words):
+            spoken_of = ADJECTIVES.get(word, frozenset())
+            columns = tuple(
+                i
+                for i, title in enumerate(self._titles)
+                if self.table.columns[i].kind in ("int", "real") and not spoken_of.isdisjoint(title)
+            )
+            if 0 < len(columns) <= _COLUMNS_PER_LINK:
+                yield _Span(at, at + 1, 0.5, columns=columns, implied=True)
 
     def _candidates(self, words: list[str]) -> Iterator[_Span]:
         fixed_words = [self._corrected(w) for w in words]
@@ -278,14 +303,14 @@ class Linker:
                 chosen.append(span)
         return sorted(chosen, key=lambda s: s.start)
 
-    @staticmethod
-    def _write(words: list[str], spans: list[_Span]) -> Linked:
+    def _write(self, words: list[str], spans: list[_Span]) -> Linked:
         values: list[Value] = []
         pieces: list[str] = []
         position = 0
         for span in spans:
             pieces.extend(words[position : span.start])
-            handles = [f"c{i + 1}" for i in (span.value.columns if span.value else span.columns)]
+            columns = span.value.columns if span.value else span.columns
+            handles = [word for i in columns for word in (f"c{i + 1}", self.table.columns[i].kind)]
             if span.value is None:
                 pieces.extend([*handles, *words[span.start : span.end]])
             else:
@@ -295,7 +320,8 @@ class Linker:
                 pieces.extend([name, *([] if span.value.kind == "cell" else [span.value.kind]), *handles])
             position = span.end
         pieces.extend(words[position:])
-        return Linked(" ".join(pieces), tuple(values))
+        named = tuple(frozenset(s.columns) for s in spans if s.value is None and not s.implied)
+        return Linked(" ".join(pieces), tuple(values), named)
 
 
 def _fold(text: str) -> str:

@@ -39,7 +39,7 @@ _SMALL_TALK = [
 
 def make_conversations(rng: random.Random, split: Split = "train", *, stage: int = 0) -> list[Conversation]:
     """Conversations over one new table: three times a first question up to its call, and once a longer talk."""
-    data = make_table(rng, split, wide=stage >= 3)
+    data = make_table(rng, split, wide=stage >= 2)
     linker = Linker(data.table)
     system = system_message(data.table)
     try:

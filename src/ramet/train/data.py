@@ -19,8 +19,8 @@ from ramet.errors import RametError
 from ramet.train.conversations import Conversation, make_conversations
 from ramet.train.packing import Batch, Encoder, assign, lay
 
-VARIED, RECOMBINED, WIDE = 700, 1400, 2100
-"""Steps from which further phrasings, recombined ones, and wide tables join in: first the format, then the language."""
+VARIED, WIDE = 300, 2000
+"""Steps from which further phrasings, and wide tables, join in: first the format, then the language."""
 
 
 class DataError(RametError):
@@ -49,9 +49,7 @@ class Tables:
         documents = []
         wanted = int(self._rows * self._length * 1.02)
         while wanted > 0:
-            for conversation in make_conversations(
-                rng, stage=sum(step >= start for start in (VARIED, RECOMBINED, WIDE))
-            ):
+            for conversation in make_conversations(rng, stage=sum(step >= start for start in (VARIED, WIDE))):
                 documents.append(self._encoder.encode(conversation))
                 wanted -= len(documents[-1].tokens)
         rows = assign([len(d.tokens) for d in documents], self._length)[: self._rows]

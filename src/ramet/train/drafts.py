@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from ramet.agent.cells import Cell
-from ramet.train.phrases import Phrasings, fill, recombine
+from ramet.train.phrases import Phrasings, fill, fill_further
 from ramet.train.tables import Field, Generated
 
 MONTHS = list(calendar.month_name)[1:]
@@ -21,7 +21,7 @@ class Draft:
     rng: random.Random
     data: Generated
     stage: int = 0
-    """Beside the plain phrasings: from 1 on further ones and changes of form, from 2 on recombined ones."""
+    """Beside the plain phrasings: from 1 on further ones and changes of form."""
     literals: list[tuple[Cell, int | None]] = field(default_factory=list)
 
     def mark(self, value: Cell, column: int | None = None) -> str:
@@ -44,10 +44,8 @@ class Draft:
         return fill(self.rng, self.template(phrasings))
 
     def template(self, phrasings: Phrasings) -> str:
-        if self.stage >= 2 and phrasings.recombined and self.rng.random() < 0.5:
-            return recombine(self.rng, phrasings)
-        if self.stage >= 1 and phrasings.further and self.rng.random() < 0.5:
-            return self.rng.choice(phrasings.further)
+        if self.stage >= 1 and phrasings.further and self.rng.random() < 0.7:
+            return fill_further(self.rng, phrasings)
         return self.rng.choice(phrasings.plain if self.data.split == "train" else phrasings.held_out)
 
 

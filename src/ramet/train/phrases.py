@@ -10,18 +10,18 @@ from importlib.resources import files
 _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Phrasings:
     """The templates of one kind of filter or question; `phrases.txt` says how they are written."""
 
     plain: list[str] = field(default_factory=list)
     """For training from its first step on."""
     further: list[str] = field(default_factory=list)
-    """For the later part of training."""
-    recombined: list[str] = field(default_factory=list)
-    """For the last part of training; `recombine` leaves out what would say a held-out phrase."""
+    """For the later part of training, by `fill_further`, which leaves out what would say a held-out phrase."""
     held_out: list[str] = field(default_factory=list)
     """For tests alone."""
+    avoided: set[str] = field(default_factory=set)
+    """Every way through every held-out template of the filters, or of the questions."""
 
 
 def _read() -> tuple[dict[str, Phrasings], dict[str, Phrasings]]:
@@ -31,13 +31,14 @@ def _read() -> tuple[dict[str, Phrasings], dict[str, Phrasings]]:
         mark, _, text = line.partition(" ")
         if mark in groups:
             phrasings = groups[mark].setdefault(text, Phrasings())
-        elif mark in ("-", "+", "*", "!"):
-            kinds = {"-": phrasings.plain, "+": phrasings.further, "*": phrasings.recombined, "!": phrasings.held_out}
+        elif mark in ("-", "+", "!"):
+            kinds = {"-": phrasings.plain, "+": phrasings.further, "!": phrasings.held_out}
             kinds[mark].append(text)
+    for group in groups.values():
+        avoided = {_bare(way) for p in group.values() for template in p.held_out for way in ways(template)}
+        for phrasings in group.values():
+            phrasings.avoided = avoided
     return groups["filter"], groups["question"]
-
-
-FILTERS, QUESTIONS = _read()
 
 
 def fill(rng: random.Random, template: str) -> str:
@@ -56,18 +57,23 @@ def ways(template: str) -> set[str]:
     return {way for part in parts for way in ways(part)}
 
 
-HELD_OUT_WAYS = {way for p in QUESTIONS.values() for template in p.held_out for way in ways(template)}
+def _bare(way: str) -> str:
+    """A way through a template as one line of words, its filters aside."""
+    return " ".join(way.replace("{f}", "").split())
 
 
-def says_held_out(filled: str) -> bool:
-    """Whether a filled template says, or contains, a held-out phrasing (its filters aside)."""
-    said = f" {' '.join(filled.replace('{f}', '').split())} "
-    return any(f" {' '.join(way.replace('{f}', '').split())} " in said for way in HELD_OUT_WAYS)
+FILTERS, QUESTIONS = _read()
 
 
-def recombine(rng: random.Random, phrasings: Phrasings) -> str:
-    """A recombined phrasing, its choices made, that says no held-out one."""
+def says_held_out(filled: str, phrasings: Phrasings) -> bool:
+    """Whether a filled template of `phrasings` says, or contains, a held-out one (its filters aside)."""
+    said = f" {_bare(filled)} "
+    return any(f" {way} " in said for way in phrasings.avoided)
+
+
+def fill_further(rng: random.Random, phrasings: Phrasings) -> str:
+    """One of the further phrasings, its choices made, that says nothing held out."""
     while True:
-        filled = fill(rng, rng.choice(phrasings.recombined))
-        if not says_held_out(filled):
+        filled = fill(rng, rng.choice(phrasings.further))
+        if not says_held_out(filled, phrasings):
             return filled
