@@ -196,19 +196,19 @@ def test_results_are_cut(table: Table) -> None:
 @pytest.mark.parametrize(
     ("question", "linked"),
     [
-        ("How many goals did Zoe Park score?", "how many c3 goals did v1 c1 c3 score"),
-        ("which players are from Real Norte", "which c1 players are from v1 c2"),
+        ("How many goals did Zoe Park score?", "how many c3 int goals did v1 c1 name c3 int score"),
+        ("which players are from Real Norte", "which c1 name players are from v1 c2 kind"),
         (
             "Which players play for ajax with more than 5 goals?",
-            "which c1 players play for v1 c2 with more than v2 num c3 goals",
+            "which c1 name players play for v1 c2 kind with more than v2 num c3 int goals",
         ),
-        ("goals of Lionel", "c3 goals of v1 c1"),
-        ("goals of Omar", "c3 goals of v1 like c1"),
-        ("goals of Loinel Rossi", "c3 goals of v1 c1"),
+        ("goals of Lionel", "c3 int goals of v1 c1 name"),
+        ("goals of Omar", "c3 int goals of v1 like c1 name"),
+        ("goals of Loinel Rossi", "c3 int goals of v1 c1 name"),
         ("who was born after May 1990", "who was born after v1 date"),
-        ("top three players", "top v1 num c3 c1 players"),
-        ('clubs with "nort" in them', "c2 clubs with v1 text in them"),
-        ("goals scored >= 7", "c3 goals scored at least v1 num c3"),
+        ("top three players", "top v1 num c3 int c1 name players"),
+        ('clubs with "nort" in them', "c2 kind clubs with v1 text in them"),
+        ("goals scored >= 7", "c3 int goals scored at least v1 num c3 int"),
     ],
 )  # fmt: skip
 def test_questions_are_linked(table: Table, question: str, linked: str) -> None:
@@ -294,3 +294,34 @@ def test_what_speaks_against_a_query(table: Table, question: str, query: str, ex
 )
 def test_queries_that_types_leave_one_reading_for(table: Table, question: str, query: str, expected: str) -> None:
     assert mended(query, table, Linker(table).link(question)) == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "query", "mended_query"),
+    [
+        ("players with at least 5 goals", "SELECT c1 FROM t WHERE c3 > v1", "SELECT c1 FROM t WHERE c3 >= v1"),
+        ("players with no fewer than 5 goals", "SELECT c1 FROM t WHERE c3 < v1", "SELECT c1 FROM t WHERE c3 >= v1"),
+        ("players with 5 goals or fewer", "SELECT c1 FROM t WHERE c3 = v1", "SELECT c1 FROM t WHERE c3 <= v1"),
+        ("players with under 5 goals", "SELECT c1 FROM t WHERE c3 >= v1", "SELECT c1 FROM t WHERE c3 < v1"),
+        ("players who did not go over 5 goals", "SELECT c1 FROM t WHERE c3 <= v1", "SELECT c1 FROM t WHERE c3 <= v1"),
+        ("players meeting or exceeding 5 goals", "SELECT c1 FROM t WHERE c3 >= v1", "SELECT c1 FROM t WHERE c3 >= v1"),
+        ("players with from 5 to 8 goals", "SELECT c1 FROM t WHERE c3 >= v1", "SELECT c1 FROM t WHERE c3 >= v1"),
+        ("top 5 players by goals", "SELECT c1 FROM t WHERE c3 < v1", "SELECT c1 FROM t WHERE c3 < v1"),
+    ],
+)  # fmt: skip
+def test_a_number_is_compared_as_the_words_say(table: Table, question: str, query: str, mended_query: str) -> None:
+    assert mended(query, table, Linker(table).link(question)) == mended_query
+
+
+@pytest.mark.parametrize(
+    ("question", "linked"),
+    [
+        ("the oldest player", "the c4 int oldest c1 name player"),
+        ("the oldest player with 5 goals", "the oldest c1 name player with v1 num c3 int c3 int goals"),
+        ("the heaviest player", "the heaviest c1 name player"),
+    ],
+)
+def test_an_adjective_is_linked_to_the_column_it_speaks_of(tmp_path: Path, question: str, linked: str) -> None:
+    file = tmp_path / "players.csv"
+    file.write_text("player,club,goals,age\nZoe Park,Ajax,5,30\nOmar Sy,Real Norte,7,21\n")
+    assert Linker(load_table(file)).link(question).text == linked

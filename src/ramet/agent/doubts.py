@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ramet.agent.comparisons import said_of
 from ramet.agent.linking import Linked, Value
 from ramet.agent.sql import Table
 
@@ -58,7 +59,7 @@ def mended(query: str, table: Table, linked: Linked) -> str:
 
     A cell is compared in a column that has it; a date in the only column of dates, where it met text; a column of text
     with `more than 3` counts its rows; a sum over text is one over the only number that the question names and the
-    query leaves out.
+    query leaves out; and a number is compared as the question's words say (`at least`, `or fewer`).
     """
 
     def value_of(handle: str) -> Value | None:
@@ -85,7 +86,14 @@ def mended(query: str, table: Table, linked: Linked) -> str:
         numbers = [n for n in named if _kind(table, n) in ("int", "real")]
         return f"{match[1]}(c{numbers[0]})" if len(numbers) == 1 else match[0]
 
+    def as_said(match: re.Match[str]) -> str:
+        value = value_of(match[3])
+        number = value is not None and value.kind == "num" and _kind(table, int(match[1])) in ("int", "real")
+        said = said_of(linked.text, int(match[3])) if number else None
+        return f"c{match[1]} {said} v{match[3]}" if said else match[0]
+
     query = _EQUAL.sub(at_home, query)
+    query = _ORDERED.sub(as_said, query)
     query = _ORDERED.sub(on_a_date, query)
     query = _ARITHMETIC.sub(of_a_number, query)
     having = _MORE_ROWS.fullmatch(query)
