@@ -307,6 +307,9 @@ def test_queries_that_types_leave_one_reading_for(table: Table, question: str, q
         ("players meeting or exceeding 5 goals", "SELECT c1 FROM t WHERE c3 >= v1", "SELECT c1 FROM t WHERE c3 >= v1"),
         ("players with from 5 to 8 goals", "SELECT c1 FROM t WHERE c3 >= v1", "SELECT c1 FROM t WHERE c3 >= v1"),
         ("top 5 players by goals", "SELECT c1 FROM t WHERE c3 < v1", "SELECT c1 FROM t WHERE c3 < v1"),
+        ("who didn't score 5 goals or more", "SELECT c1 FROM t WHERE c3 < v1", "SELECT c1 FROM t WHERE c3 < v1"),
+        ("players who did not score at least 5", "SELECT c1 FROM t WHERE c3 < v1", "SELECT c1 FROM t WHERE c3 < v1"),
+        ("goals over 5 and more people", "SELECT c1 FROM t WHERE c3 > v1", "SELECT c1 FROM t WHERE c3 > v1"),
     ],
 )  # fmt: skip
 def test_a_number_is_compared_as_the_words_say(table: Table, question: str, query: str, mended_query: str) -> None:

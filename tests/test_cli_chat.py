@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -151,17 +150,26 @@ def test_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint: Path, home: Path) -
     # The likeliest tokens of a random model go round in circles: the reply does not end by itself.
     words = [RAMET, "chat", "--model", checkpoint, "--max-tokens", "100000", "--temperature", "0"]
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         process.stdin.write(b"tell me everything\n")
         process.stdin.flush()
         process.stdout.read(1)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)  # a signal that comes while lines are read takes them with it
+        told = b""
+        while b"Stopped" not in told:  # a signal that comes while lines are read takes them with it
+            line = process.stderr.readline()
+            assert line, told.decode()
+            told += line
         process.stdin.write(b"/help\n/quit\n")
         process.stdin.flush()
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err.decode()
-    assert "Stopped; this reply is not kept" in err.decode()
+    assert process.returncode == 0, (told + err).decode()
+    assert "Stopped; this reply is not kept" in told.decode()
     assert "/goto PLACE" in out.decode()

@@ -124,8 +124,26 @@ def test_responses_go_with_their_nodes(tmp_path: Path) -> None:
 
 def test_a_session_with_a_gap_is_gone() -> None:
     store = ResponseStore(None, "model")
-    store.put(response("b", "lost"))
+    store.put(response("a"))
+    store.put(response("b", "a"))
+    store._db.execute("DELETE FROM responses WHERE id = 'a'")
     assert store.path("b") == []
+
+
+def test_a_response_whose_predecessor_went_meanwhile_is_not_called_stored() -> None:
+    store = ResponseStore(None, "model")
+    with pytest.raises(StoreError, match="lost, which this response continues, was removed"):
+        store.put(response("b", "lost"))
+    assert store.get("b") is None
+
+
+def test_what_was_deleted_goes_with_the_conversation_that_kept_it() -> None:
+    store = ResponseStore(None, "model")
+    store.create_conversation("talk", {}, [])
+    store.put(response("a"), "talk")
+    assert store.delete("a") and store._db.execute("SELECT count(*) FROM responses").fetchone() == (1,)
+    assert store.delete_conversation("talk") and not store.delete_conversation("talk")
+    assert store._db.execute("SELECT count(*) FROM responses").fetchone() == (0,)
 
 
 def test_what_sqlite_says_is_put_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

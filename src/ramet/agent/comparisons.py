@@ -17,13 +17,13 @@ _BEFORE = (
 _AFTER = (
     (
         ">=",
-        "or (?:more|higher|above|greater|over|larger|longer|better)|and (?:more|above|up|over)|at (?:least|minimum)",
+        "or (?:more|higher|above|greater|over|larger|longer)|and (?:more|above|up|over)|at (?:least|minimum)",
     ),
     ("<=", "or (?:less|fewer|lower|below|smaller|under|shorter)|and (?:less|below|under)|at (?:most|maximum)"),
 )
 _RANGE = re.compile(r"\b(?:between|from|range|ranging|within|anywhere|through|to)\b")
-_TURNED = re.compile(r"\b(?:not|without|never|no|nor|or)\b")
-"""Words that may turn `over 3` into its opposite, or widen it."""
+_TURNED = re.compile(r"\b(?:not|t|cannot|without|never|no|nor|or|neither|fail|fails|failed)\b")
+"""Words that may turn `over 3` into its opposite, or widen it; `didn't` is read as `didn t`."""
 _LINK = r"(?: c\d+ \w+)*"
 """What the linker writes behind a value: the columns that have it, each with its kind."""
 
@@ -41,11 +41,15 @@ def said_of(text: str, handle: int) -> str | None:
         return "<=" if before.endswith("up to") else None
     # The column may stand between the number and what follows it: `3 c4 int goals or more`.
     after = re.sub(r"^(?:c\d+ \w+ )?(?:\w+ ){1,3}?(?=or )", "", after)
-    for operator, words in _AFTER:
-        if re.match(rf"(?:{words})\b(?! than| v\d)", after):
-            return operator
     for operator, words in _BEFORE:
         if found := re.search(rf"\b(?:{words})$", before):
-            turned = _TURNED.search(" ".join(before[: found.start()].split()[-3:]))
-            return None if turned and operator in "<>" else operator
+            return None if _TURNED.search(_last(before[: found.start()])) else operator
+    for operator, words in _AFTER:
+        if re.match(rf"(?:{words})\b(?! than| v\d)", after):
+            return None if _TURNED.search(_last(before)) else operator
     return None
+
+
+def _last(text: str) -> str:
+    """The last words of a text, where a word that turns what follows would stand."""
+    return " ".join(text.split()[-4:])

@@ -17,6 +17,8 @@ _AGGREGATE = re.compile(r"SELECT (?:ABS\()*(?:\(SELECT )?(?:COUNT|SUM|AVG|MIN|MA
 _EQUAL = re.compile(r"\bc(\d+)( (?:=|!=|<>|LIKE|NOT LIKE) v\d+\b| (?:NOT )?IN \(v\d+(?:, v\d+)*\))")
 _ORDERED = re.compile(r"\bc(\d+) (=|<=|>=|<|>) v(\d+)\b")
 _MORE_ROWS = re.compile(r"SELECT c(\d+) FROM t WHERE c(\d+) (>=|>|<|<=) v(\d+)")
+_RANKS = re.compile("rank|position|place|pos\\b|seed|standing")
+"""Titles of columns where a lower number is the higher one."""
 _TEXT = ("name", "kind", "bool")
 
 
@@ -89,6 +91,7 @@ def mended(query: str, table: Table, linked: Linked) -> str:
     def as_said(match: re.Match[str]) -> str:
         value = value_of(match[3])
         number = value is not None and value.kind == "num" and _kind(table, int(match[1])) in ("int", "real")
+        number = number and not _RANKS.search(table.columns[int(match[1]) - 1].title.lower())
         said = said_of(linked.text, int(match[3])) if number else None
         return f"c{match[1]} {said} v{match[3]}" if said else match[0]
 

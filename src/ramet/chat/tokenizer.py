@@ -59,6 +59,11 @@ class Tokenizer:
         """
         folder = Path(path)
         file = folder / "tokenizer.json"
+        if not file.is_file() and (folder / "tiktoken.model").is_file():
+            raise CheckpointError(
+                f"{folder}: its tokenizer is in tiktoken's form (tiktoken.model), which is not read yet; convert it to "
+                "a tokenizer.json with the transformers library and put that beside it"
+            )
         if not file.is_file():
             raise CheckpointError(
                 f"{folder}: no tokenizer.json. Give the folder of a checkpoint in the published layout "

@@ -210,7 +210,8 @@ def _rope(fields: Fields, max_position_embeddings: int) -> tuple[float, Yarn | N
     """The base of the frequencies and how they are stretched: `rope_parameters`, or in older configs `rope_scaling`."""
     together = fields.object("rope_parameters") if fields.get("rope_parameters") else None
     scaling = together or (fields.object("rope_scaling") if fields.get("rope_scaling") else None)
-    theta = (together or fields).number("rope_theta", 10_000.0)
+    base = fields.number("rope_theta", 10_000.0)
+    theta = together.number("rope_theta", base) if together else base
     kind = scaling.get("rope_type", scaling.get("type", "default")) if scaling else "default"
     if kind not in ("default", "yarn"):
         raise fields.unsupported("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")

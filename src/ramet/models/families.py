@@ -51,7 +51,9 @@ FAMILIES = (
     ),
     Family("DeepSeek V4", ("deepseek_v4",), ("DeepseekV4ForCausalLM",), "ramet.models.deepseek_v4", "DeepseekV4"),
     Family("MiniMax M2", ("minimax_m2",), ("MiniMaxM2ForCausalLM",), "ramet.models.minimax_m2", "MiniMaxM2"),
-    Family("DeepSeek V3", ("deepseek_v3",), ("DeepseekV3ForCausalLM",), "ramet.models.deepseek_v3", "DeepseekV3"),
+    Family(
+        "DeepSeek V3", ("deepseek_v3", "kimi_k2"), ("DeepseekV3ForCausalLM",), "ramet.models.deepseek_v3", "DeepseekV3"
+    ),
     Family(
         "Kimi K2.5's text model",
         ("kimi_k25",),

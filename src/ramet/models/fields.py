@@ -45,8 +45,8 @@ class Fields:
         return self.values.get(name, default)
 
     def integer(self, name: str, default: int | None = None) -> int:
-        """A positive integer; missing is an error unless there is a default."""
-        value = self.values.get(name, default)
+        """A positive integer; missing, or null, is an error unless there is a default."""
+        value = self._found(name, default)
         if value is None:
             raise CheckpointError(f"{self.source}: {name} is missing")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -56,13 +56,17 @@ class Fields:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A positive number; missing is an error unless there is a default."""
-        value = self.values.get(name, default)
+        """A positive number; missing, or null, is an error unless there is a default."""
+        value = self._found(name, default)
         if value is None:
             raise CheckpointError(f"{self.source}: {name} is missing")
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise CheckpointError(f"{self.source}: {name} must be a positive number, not {value!r}")
         return float(value)
+
+    def _found(self, name: str, default: Any) -> Any:
+        value = self.values.get(name)
+        return default if value is None else value
 
     def object(self, name: str) -> Fields:
         """An object inside this one."""
@@ -72,8 +76,8 @@ class Fields:
         return Fields(value, f"{self.source}: {name}")
 
     def must_be(self, name: str, value: Any) -> None:
-        """A field that, if it is there, has the one value that is supported."""
-        if (found := self.values.get(name, value)) != value:
+        """A field that, if it is there and not null, has the one value that is supported."""
+        if (found := self._found(name, value)) != value:
             raise self.unsupported(name, f"{found!r}; only {value!r} is supported")
 
     def unsupported(self, name: str, why: str) -> CheckpointError:

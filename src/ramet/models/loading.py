@@ -105,6 +105,8 @@ class _Sources:
 
     def _left_out(self, name: str) -> bool:
         published = self.model.published
+        if name.endswith(".rotary_emb.inv_freq"):  # older files hold the frequencies, which config.json gives as well
+            return True
         if published.predicts_ahead and (layer := re.match(rf"{re.escape(self.layout.body)}layers\.(\d+)\.", name)):
             return int(layer[1]) >= self.model.config.num_hidden_layers
         return name.startswith(published.left_out) if published.left_out else False

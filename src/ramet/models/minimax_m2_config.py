@@ -70,10 +70,9 @@ class MiniMaxM2Config:
             raise fields.unsupported("sliding_window", "only full attention is supported")
         # Published configs have rope_theta and rotary_dim; those that transformers writes have rope_parameters.
         rope = fields.object("rope_parameters") if fields.get("rope_parameters") else fields
-        if (scaling := fields.get("rope_scaling")) or rope.get("rope_type", "default") != "default":
-            raise fields.unsupported(
-                "rope_scaling", f"{scaling or rope.get('rope_type')!r}; only 'default' is supported"
-            )
+        kind = rope.get("rope_type") or rope.get("type") or "default"
+        if (scaling := fields.get("rope_scaling")) or kind != "default":
+            raise fields.unsupported("rope_scaling", f"{scaling or kind!r}; only 'default' is supported")
         head_dim = fields.integer("head_dim")
         share = rope.number("partial_rotary_factor", 1.0)
         try:

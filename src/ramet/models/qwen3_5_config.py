@@ -94,12 +94,9 @@ class Qwen3_5Config:
             raise text.unsupported("mlp_only_layers", "no layer of Qwen3.5 is an exception")
         # Newer configs keep the rotary embedding's fields in rope_parameters, older ones beside the sizes.
         rope = text.object("rope_parameters") if text.get("rope_parameters") else text
-        if rope is not text and (kind := rope.get("rope_type", "default")) != "default":
+        if rope is not text and (kind := _scaled(rope.values)) != "default":
             raise rope.unsupported("rope_type", f"{kind!r}; only 'default' is supported")
-        if (
-            text.get("rope_scaling")
-            and dict(text.object("rope_scaling").values).get("rope_type", "default") != "default"
-        ):
+        if text.get("rope_scaling") and _scaled(text.object("rope_scaling").values) != "default":
             raise text.unsupported("rope_scaling", "only unscaled rotary embeddings are supported")
         layers = text.integer("num_hidden_layers")
         listed = text.get("layer_types")
@@ -197,3 +194,8 @@ def _mrope_section(frequencies: int) -> list[int]:
     """How the frequencies are shared by time, height and width of an image; [11, 11, 10] for 32. Text has all equal."""
     third = -(-frequencies // 3)
     return [third, third, frequencies - 2 * third] if frequencies > 3 else [frequencies, 0, 0]
+
+
+def _scaled(rope: Mapping[str, Any]) -> str:
+    """How a rotary embedding is scaled; older configs call it `type`."""
+    return str(rope.get("rope_type") or rope.get("type") or "default")

@@ -33,14 +33,14 @@ CREATE INDEX IF NOT EXISTS conversations_head ON conversations (head);
 """
 
 _OLDEST = """
-SELECT id, 'response' FROM (
-  SELECT id, created FROM responses WHERE id != :kept
-  AND NOT EXISTS (SELECT 1 FROM responses AS later WHERE later.previous = responses.id) ORDER BY created LIMIT 1)
+SELECT id, kind FROM (
+  SELECT id, created, 'response' AS kind FROM responses WHERE id != :kept
+  AND NOT EXISTS (SELECT 1 FROM responses AS later WHERE later.previous = responses.id)
 UNION ALL
-SELECT id, 'conversation' FROM (
-  SELECT id, created FROM conversations WHERE head IS NULL AND id != :kept ORDER BY created LIMIT 1)
+  SELECT id, created, 'conversation' FROM conversations WHERE head IS NULL AND id != :kept)
+ORDER BY created LIMIT 1
 """
-"""The oldest response that no other stands on, and the oldest conversation without any response."""
+"""The oldest of the responses that no other stands on and the conversations without any response."""
 
 _WAIT_S = 5.0
 """How long a call waits for another process that is writing."""
@@ -125,6 +125,9 @@ class ResponseStore:
         Raises ApiError (409) if the conversation has gone on, or is gone, since `response.previous` was read of it.
         """
         with self._changed():
+            previous = response.previous
+            if previous and not self._db.execute("SELECT 1 FROM responses WHERE id = ?", (previous,)).fetchone():
+                raise StoreError(f"{previous}, which this response continues, was removed before it could be stored")
             self._db.execute(
                 "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -206,9 +209,12 @@ class ResponseStore:
             return None if row is None else Conversation(row[0], row[1], json.loads(row[2]), json.loads(row[3]), row[4])
 
     def delete_conversation(self, id: str) -> bool:
-        """Forget a conversation; its responses stay."""
+        """Forget a conversation; its responses stay, but for those that were deleted and kept for its sake."""
         with self._changed():
-            return bool(self._db.execute("DELETE FROM conversations WHERE id = ?", (id,)).rowcount)
+            gone = self._db.execute("DELETE FROM conversations WHERE id = ? RETURNING head", (id,)).fetchone()
+            if gone is not None:
+                self._sweep(gone[0])
+            return gone is not None
 
     def _row(self, id: str) -> StoredResponse | None:
         with self._used("read"):
@@ -234,7 +240,11 @@ class ResponseStore:
 
     def _delete(self, id: str) -> bool:
         marked = self._db.execute("UPDATE responses SET body = NULL WHERE id = ? AND body IS NOT NULL", (id,))
-        at: str | None = id
+        self._sweep(id)
+        return bool(marked.rowcount)
+
+    def _sweep(self, at: str | None) -> None:
+        """Drop a deleted response that nothing stands on any more, and then those before it."""
         while at is not None:
             row = self._db.execute(
                 "DELETE FROM responses WHERE id = ? AND body IS NULL"
@@ -243,20 +253,19 @@ class ResponseStore:
                 (at,),
             ).fetchone()
             at = row[0] if row is not None else None
-        return bool(marked.rowcount)
 
     def _make_room(self, kept: str) -> None:
         """Drop the oldest until all fit the budget, but not what was just `kept`, nor what that stands on."""
         while self._budget is not None and self._bytes() > self._budget:
-            oldest = self._db.execute(_OLDEST, {"kept": kept}).fetchall()
-            if not oldest:
+            oldest = self._db.execute(_OLDEST, {"kept": kept}).fetchone()
+            if oldest is None:
                 raise StoreError(f"it does not fit in {self._place}: that may hold {self._budget} bytes; allow it more")
-            for id, kind in oldest:
-                if kind == "response":
-                    self._db.execute("DELETE FROM conversations WHERE head = ?", (id,))
-                    self._delete(id)
-                else:
-                    self._db.execute("DELETE FROM conversations WHERE id = ?", (id,))
+            id, kind = oldest
+            if kind == "response":
+                self._db.execute("DELETE FROM conversations WHERE head = ?", (id,))
+                self._delete(id)
+            else:
+                self._db.execute("DELETE FROM conversations WHERE id = ?", (id,))
 
     def _bytes(self) -> int:
         """How much of the file is in use."""
