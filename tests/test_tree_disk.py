@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 
 from ramet.models.states import PAGE_TOKENS
 from ramet.tree import Bill, DiskError, Tree, writer
+from ramet.tree.disk import Batch, Database
 from tests.tree_support import Recorder, check_books, cold, grow, run
 
 MODEL = Recorder()
@@ -42,6 +45,13 @@ def answers(tree: Tree, path: list[int]) -> int:
     assert torch.equal(run(MODEL, cursor, asked), cold(MODEL, asked))
     cursor.close()
     return resumed
+
+
+def leave_memory(tree: Tree) -> None:
+    """Let everything that is on disk leave the memory."""
+    budget, tree.memory.budget = tree.memory.budget, 0
+    tree.memory.make_room(0)
+    tree.memory.budget = budget
 
 
 def test_everything_is_back_after_a_restart(tmp_path: Path) -> None:
@@ -187,15 +197,53 @@ def test_a_page_outlives_the_node_it_was_stored_with(tmp_path: Path) -> None:
     tree.close()
 
 
+def test_what_moved_to_another_node_is_read_before_the_move_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = reopen(tmp_path)
+    path = tokens(PAGE_TOKENS + 20)
+    grow(MODEL, tree, path)
+    longer = grow(MODEL, tree, [*path, *tokens(30, seed=1)])  # the last page hangs on this one
+    tree.close()
+    monkeypatch.setattr(writer, "WRITE_DELAY", 60.0)
+    tree = reopen(tmp_path)
+    tree.prune(tree.node(longer.id))
+    assert answers(tree, path) == len(path)
+    assert tree.stats().damaged == 0
+    tree.close()
+
+
+def test_a_page_is_read_while_a_fuller_copy_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = reopen(tmp_path)
+    path = tokens(30)
+    tree.store(grow(MODEL, tree, path))
+    write, written = Database.write, threading.Event()
+
+    def slow_to_return(database: Database, batch: Batch, *, durable: bool) -> None:
+        write(database, batch, durable=durable)
+        written.set()
+        time.sleep(0.5)
+
+    monkeypatch.setattr(Database, "write", slow_to_return)
+    monkeypatch.setattr(writer, "WRITE_DELAY", 0.0)
+    longer = grow(MODEL, tree, [*path, *tokens(20, seed=1)])  # goes on in the page, in place
+    assert written.wait(10)
+    tree.prune(longer)
+    leave_memory(tree)
+    assert answers(tree, path) == len(path)
+    assert tree.stats().damaged == 0
+    tree.flush()
+    check_books(tree)
+    tree.close()
+
+
 def test_rows_that_went_with_the_memory_are_not_taken_for_others(tmp_path: Path) -> None:
     tree = reopen(tmp_path)
     path = tokens(30)
     longer, other = [*path, *tokens(20, seed=1)], [*path, *tokens(20, seed=2)]
     tree.store(grow(MODEL, tree, path))
     grow(MODEL, tree, longer, save=[])  # its rows are in the same page, in memory only
-    tree.memory.budget = 0
-    tree.memory.make_room(0)
-    tree.memory.budget = 1 << 30
+    leave_memory(tree)
     grow(MODEL, tree, other)  # reads the page back and goes on in it, where the lost rows were
     assert tree.stats().pages_copied == 0
     grow(MODEL, tree, longer)

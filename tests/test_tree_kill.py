@@ -47,6 +47,7 @@ def write_forever(folder: Path, disk: int | None, seed: int, say: int) -> None:
     tree = open_tree(folder, disk)
     os.write(say, b"open\n")
     while True:
+        assert tree.stats().damaged == 0
         kind = rng.random()
         path = session_tokens(rng.randrange(40))
         if kind < 0.85:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from ramet.models.states import PAGE_TOKENS
 from ramet.tree.disk import PAGE, STATE, Database, PartRow
 from ramet.tree.errors import DamagedPart
@@ -59,6 +61,8 @@ class Archive:
         self.states: dict[SavedState, None] = {}
         """Saved states on disk, in the order they came."""
         self.pending = Pending()
+        self.writing = False
+        """Whether a batch is on its way to disk, and what it replaces may be gone from there already."""
         self.damaged = 0
         """Stored pages and states found damaged, and dropped."""
         self.restored = 0
@@ -184,15 +188,13 @@ class Archive:
             memory.make_room(len(missing) * memory.layout.page_bytes + (held is None) * memory.layout.state_bytes)
             for page in missing:
                 try:
-                    assert page.part is not None
-                    memory.fill_page(page, self.database.read(part_row(page.part, PAGE)))
+                    memory.fill_page(page, self._read(page, PAGE))
                 except DamagedPart:
                     self._lose_page(page)
                     return False
             if held is None:
                 try:
-                    assert state.part is not None
-                    tensor = self.database.read(part_row(state.part, STATE))
+                    tensor = self._read(state, STATE)
                 except DamagedPart:
                     self.damaged += 1
                     self.drop_state(state)
@@ -205,6 +207,19 @@ class Archive:
             if held is not None:
                 memory.leave_state(held)
             memory.leave_pages(pages)
+
+    def _read(self, copied: Page | SavedState, kind: int) -> Tensor:
+        """The copy on disk. Raises DamagedPart."""
+        assert copied.part is not None
+        try:
+            return self.database.read(copied.part.id, kind)
+        except DamagedPart:
+            if not self.writing:
+                raise
+        # not damaged if the batch on its way to disk has put a fuller copy of the page in its place
+        self.changed.wait_for(lambda: not self.writing)
+        assert copied.part is not None
+        return self.database.read(copied.part.id, kind)
 
     def _lose_page(self, page: Page) -> None:
         """Drop a damaged page and every state behind it that needs it."""

@@ -140,24 +140,27 @@ class Database:
                     bad.removed_parts.append(id)
         return nodes, parts, bad
 
-    def read(self, row: PartRow) -> Tensor:
+    def read(self, id: int, kind: int) -> Tensor:
         """The content of a part: a page in the rows' dtype, a state in float32, `[elements]`.
 
-        Raises DamagedPart unless it is, bit for bit, what was written.
+        Raises DamagedPart unless it is, bit for bit, what was written. Where it hangs is the database's own word: in
+        the tree it may have been moved since.
         """
         with self._reading:
             try:
-                found = self._reader.execute("SELECT digest, seal, data FROM part WHERE id = ?", (row.id,)).fetchone()
+                found = self._reader.execute(
+                    "SELECT node, position, digest, seal, data FROM part WHERE id = ?", (id,)
+                ).fetchone()
             except sqlite3.Error as error:
                 raise DamagedPart(str(error)) from None
         if found is None:
             raise DamagedPart("it is not in the database")
-        digest, seal, data = found
-        if seal != _part_seal(row.id, row.kind, bytes.fromhex(row.node), row.position, digest):
+        node, position, digest, seal, data = found
+        if seal != _part_seal(id, kind, node, position, digest):
             raise DamagedPart("its description was changed")
-        if len(data) != self._sizes[row.kind] or hashlib.sha256(data).digest() != digest:
+        if len(data) != self._sizes[kind] or hashlib.sha256(data).digest() != digest:
             raise DamagedPart("its content was changed")
-        return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy()).view(self._dtypes[row.kind])
+        return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy()).view(self._dtypes[kind])
 
     def write(self, batch: Batch, *, durable: bool) -> None:
         """Write a batch in one transaction; with `durable`, it is on the medium on return. Raises DiskError."""

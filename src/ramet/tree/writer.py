@@ -127,6 +127,7 @@ class Writer:
             if self._closing and not self._errands:
                 return False
             taken = self._take()
+            self._archive.writing = True
         error = None
         try:
             self._archive.database.write(taken.batch, durable=any(errand.durable for errand in taken.errands))
@@ -139,6 +140,7 @@ class Writer:
                 self._written(taken)
             else:
                 self._failed(taken, error)
+            self._archive.writing = False
             for errand in taken.errands:
                 errand.done, errand.error = True, error or self._unfit(errand, taken)
             self._changed.notify_all()
