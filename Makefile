@@ -1,28 +1,41 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# What `make demo` needs, and what the tests need beside it.
 READY = $(VENV)/.ready
+TESTS_READY = $(VENV)/.ready-for-tests
+SOURCES = pyproject.toml CMakeLists.txt $(wildcard csrc/* csrc/*/*)
+# Only what is imported is compiled to bytecode, once: compiling all of torch takes longer than installing it.
+INSTALL = $(BIN)/pip install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-slow lint clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml CMakeLists.txt $(wildcard csrc/*)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[test]'
+$(VENV):
+	$(PYTHON) -m venv $@
+
+$(READY): $(SOURCES) | $(VENV)
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable .
 	touch $@
 
-demo: setup
+$(TESTS_READY): $(SOURCES) | $(VENV)
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[test]'
+	touch $(READY) $@
+
+demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-test: setup
+test: $(TESTS_READY)
 	$(BIN)/pytest
 
-test-slow: setup
+test-slow: $(TESTS_READY)
 	$(BIN)/pytest -m slow
 
-lint: setup
+lint: $(TESTS_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
