@@ -25,6 +25,10 @@ from ramet.tree import Cursor, Node, Tree
 
 _log = logging.getLogger("ramet.engine")
 
+WITHOUT_DISK = 8
+"""What those who run take of the memory, waiting sessions lose. With no disk to read it back from, that costs them far
+more than queueing would, so only this part of the budget is for those who run."""
+
 
 class Batch:
     """The queue, the branches in progress, and the step that moves them all."""
@@ -43,7 +47,7 @@ class Batch:
         self._tree = tree
         self._tokenizer = tokenizer
         self._storing = Storing(tree)
-        self._memory = tree.stats().ram_budget
+        self._memory = tree.stats().ram_budget // (1 if tree.on_disk else WITHOUT_DISK)
         self._step_tokens = step_tokens
         self._max_running = max_running
         self._pace = Pace(step_tokens, step_seconds)
