@@ -55,6 +55,10 @@ class EngineStats:
     """Prompt tokens that were not run."""
     reply_tokens: int = 0
     """Tokens sampled."""
+    drafted_tokens: int = 0
+    """Tokens guessed ahead."""
+    accepted_tokens: int = 0
+    """Of those, the ones that were then sampled."""
     step_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(WAIT_BOUNDS))
     first_token_seconds: Histogram = field(default_factory=lambda: Histogram(WAIT_BOUNDS))

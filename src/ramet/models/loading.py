@@ -22,9 +22,12 @@ from ramet.models.families import family_of
 from ramet.models.fields import read_json
 
 
-def load(folder: Path) -> Decoder:
-    """The model, packed for serving, its weights in the dtype they have in the files (float16 widened to float32)."""
-    model, sources = _match(folder)
+def load(folder: Path, *, ahead: bool = False) -> Decoder:
+    """The model, packed for serving, its weights in the dtype they have in the files (float16 widened to float32).
+
+    With `ahead`, also the part that guesses one token further (MTP), if the files have it.
+    """
+    model, sources = _match(folder, ahead=ahead)
     config = [type(model.config).__name__, asdict(model.config)]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(kernels.build_id().encode())
@@ -58,7 +61,7 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     published = model.published
-    names = published.names[0 if nested else -1]
+    names = published.names[0 if nested else -1].at(model.config.num_hidden_layers)
     tensors: dict[str, Tensor] = {}
     for parameter, weight in model.named_parameters():
         kept = (
@@ -87,7 +90,7 @@ class _Sources:
 
     def __init__(self, model: Decoder, weights: Weights) -> None:
         self.model, self.weights = model, weights
-        layouts = model.published.names
+        layouts = [names.at(model.config.num_hidden_layers) for names in model.published.names]
         embedding = "embed_tokens.weight"
         self.layout = next((layout for layout in layouts if layout.of(embedding) in weights), layouts[0])
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -149,14 +152,18 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
     return outputs * experts // len(names), inputs
 
 
-def _match(folder: Path) -> tuple[Decoder, _Sources]:
+def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
     path = folder / "config.json"
     config = read_json(path)
     family = family_of(config, path)
     _refuse_quantised(config, str(path))
     with torch.device("meta"):
         model = family(family.config_type.from_json(config, str(path)))
-    return model, _Sources(model, Weights(folder))
+        weights = Weights(folder)
+        prefixes = tuple(names.at(model.config.num_hidden_layers).ahead for names in model.published.names)
+        if ahead and all(prefixes) and any(name.startswith(prefixes) for name in weights.entries):
+            model.look_ahead()
+    return model, _Sources(model, weights)
 
 
 def _refuse_quantised(config: dict[str, Any], source: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,13 @@ class Names:
     embed: str = "embed_tokens."
     others: tuple[tuple[str, str], ...] = ()
     """Parts of names that differ: ours, theirs."""
+    ahead: str = ""
+    """Before the part that predicts one token further (MTP); `{layers}` stands for the number of layers. The names of
+    its module `block` follow at once."""
+
+    def at(self, layers: int) -> Names:
+        """The names in a model of so many layers."""
+        return replace(self, ahead=self.ahead.format(layers=layers))
 
     def of(self, parameter: str) -> str:
         """The published name of a parameter of a `Decoder`."""
@@ -22,6 +29,8 @@ class Names:
             return self.head + parameter.removeprefix("lm_head.")
         if parameter.startswith("embed_tokens."):
             return self.body + self.embed + parameter.removeprefix("embed_tokens.")
+        if self.ahead and parameter.startswith("ahead."):
+            return self.ahead + parameter.removeprefix("ahead.").removeprefix("block.")
         for ours, theirs in self.others:
             parameter = parameter.replace(ours, theirs)
         return self.body + parameter
@@ -40,6 +49,6 @@ class Published:
     left_out: tuple[str, ...] = ()
     """How the names of parts begin that text generation does without, as a vision tower."""
     predicts_ahead: bool = False
-    """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP) and are left out."""
+    """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP); what is not used of them is left out."""
     wide: tuple[str, ...] = ()
     """How the names of parameters end that are written in float32 whatever the others are."""

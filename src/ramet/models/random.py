@@ -162,6 +162,7 @@ def write_random_checkpoint(
     preset: str = "tiny",
     dtype: torch.dtype = torch.float32,
     nested: bool = True,
+    ahead: bool = False,
     corpus: Iterable[str] | None = None,
     corpus_vocabulary: int = 4096,
     **config_overrides: Any,
@@ -171,7 +172,8 @@ def write_random_checkpoint(
     `preset` is a key of `PRESETS`; `config_overrides` are fields of the family's config. The tokenizer is byte-level
     with Qwen3.5's control tokens, whatever the family: one token per byte, or, where a `corpus` is given, a BPE of at
     most `corpus_vocabulary` tokens trained on it. Every weight matters to the logits, norms included. `nested` is the
-    published layout, else that of a text model alone. The same arguments write the same files.
+    published layout, else that of a text model alone; with `ahead`, the part that guesses one token further (MTP) is
+    there too. The same arguments write the same files.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,10 @@ def write_random_checkpoint(
     config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes | config_overrides))
     if config.vocab_size < size:
         raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
-    save(_randomise(model(config), seed), folder, dtype=dtype, nested=nested)
+    fresh = model(config)
+    if ahead:
+        fresh.look_ahead()
+    save(_randomise(fresh, seed), folder, dtype=dtype, nested=nested)
     return folder
 
 

@@ -251,6 +251,7 @@ class ServingRun:
         self.tokens = torch.cat([span.tokens for span in spans])
         self.chosen: Tensor | None = None
         self.layout = layout
+        self._spans = spans
         self.spans = kernels.Spans(
             [span.tokens.numel() for span in spans],
             [span.position for span in spans],
@@ -258,6 +259,17 @@ class ServingRun:
             states=[span.state for span in spans] if layout.fixed else (),
         )
         self._tables: dict[tuple[Rope, int], Tensor] = {}
+
+    def before(self, x: Tensor, last: str) -> Tensor:
+        """For each row of `x` the one before it in its session; the state `last` carries it from span to span."""
+        at, width = self.layout.fixed_offsets[last], x.shape[-1]
+        shifted = x.roll(1, 0)
+        end = 0
+        for span, state in zip(self._spans, (span.state[at : at + width] for span in self._spans), strict=True):
+            shifted[end] = state
+            end += len(span.tokens)
+            state.copy_(x[end - 1])
+        return shifted
 
     def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
         return kernels.rms_norm(x, norm.weight, norm.eps, zero_centred=norm.zero_centred)

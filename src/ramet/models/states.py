@@ -122,3 +122,5 @@ class Span:
     """float32 `[state_elements]`."""
     logits: int = 1
     """For how many of the last tokens logits are wanted: 0 in the middle of a prompt, 1 to sample, n for all."""
+    hidden: Tensor | None = field(default=None, init=False)
+    """Set by a model that predicts ahead: what the output layer saw, float32 `[n, hidden]`; drafts begin there."""
