@@ -90,13 +90,14 @@ class DeepseekV3Config:
         return plain * (self.yarn.softmax_factor() if self.yarn else 1.0)
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
         """Read a parsed `config.json`; `source` names it in errors.
 
         Raises CheckpointError for sizes that are missing, of the wrong kind or contradictory, and for what the config
-        could say but this implementation does not compute (biases, other activations, routers and rotary embeddings).
+        could say but this implementation does not compute (biases, other activations, routers and rotary embeddings);
+        the latter is put in `refused` instead, if that is a list.
         """
-        fields = Fields(config, source)
+        fields = Fields(config, source, refused)
         for name, value in _ONLY:
             fields.must_be(name, value)
         try:
@@ -148,11 +149,11 @@ class KimiK25Config(DeepseekV3Config):
     """Sizes of the text model of a Kimi K2.5, a DeepSeek V3 inside `text_config`."""
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
-        fields = Fields(config, source)
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
+        fields = Fields(config, source, refused)
         text = fields.object("text_config")
         tied = fields.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-        return super().from_json({**text.values, "tie_word_embeddings": tied}, text.source)
+        return super().from_json({**text.values, "tie_word_embeddings": tied}, text.source, refused)
 
     def to_json(self, dtype: str, *, nested: bool) -> dict[str, Any]:
         text = super().to_json(dtype, nested=False)
@@ -214,5 +215,5 @@ def _rope(fields: Fields, max_position_embeddings: int) -> tuple[float, Yarn | N
     theta = together.number("rope_theta", base) if together else base
     kind = scaling.get("rope_type", scaling.get("type", "default")) if scaling else "default"
     if kind not in ("default", "yarn"):
-        raise fields.unsupported("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
+        fields.refuse("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
     return theta, Yarn.from_fields(scaling, max_position_embeddings) if scaling and kind == "yarn" else None

@@ -79,13 +79,14 @@ class DeepseekV4Config:
         return None
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> DeepseekV4Config:
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> DeepseekV4Config:
         """Read a parsed `config.json`; `source` names it in errors.
 
         Raises CheckpointError for sizes that are missing, of the wrong kind or contradictory, and for what is not
-        computed here: biases, other scores or activations, rope scaling other than YaRN.
+        computed here: biases, other scores or activations, rope scaling other than YaRN; the latter is put in `refused`
+        instead, if that is a list.
         """
-        fields = Fields(config, source)
+        fields = Fields(config, source, refused)
         for name, value in (
             ("hidden_act", "silu"),
             ("attention_bias", False),
@@ -194,7 +195,7 @@ def _compression(fields: Fields, layers: int) -> tuple[int, int, tuple[str, ...]
     # Published configs give each layer's rate, those of the prediction layers behind the others.
     if ratios := fields.get("compress_ratios"):
         if unknown := set(ratios[:layers]) - set(_BY_RATIO):
-            raise fields.unsupported("compress_ratios", f"{sorted(unknown)}; known are {sorted(_BY_RATIO)}")
+            raise CheckpointError(f"{fields.source}: compress_ratios: {sorted(unknown)}; known are {sorted(_BY_RATIO)}")
         return sparse, heavy, tuple(_BY_RATIO[ratio] for ratio in ratios[:layers])
     return sparse, heavy, tuple(SPARSE if layer > 1 and layer % 2 else HEAVY for layer in range(layers))
 
@@ -208,7 +209,7 @@ def _ropes(fields: Fields) -> tuple[Fields, Fields]:
     scaling = dict(given or fields.get("rope_scaling") or {})
     main = {"rope_theta": fields.number("rope_theta", 10_000.0)}
     compressed = scaling | {"rope_theta": fields.number("compress_rope_theta", 160_000.0)}
-    return Fields(main, fields.source), Fields(compressed, f"{fields.source}: rope_scaling")
+    return Fields(main, fields.source), Fields(compressed, f"{fields.source}: rope_scaling", fields.refused)
 
 
 def _yarn(rope: Fields, longest: int) -> Yarn | None:
@@ -216,6 +217,7 @@ def _yarn(rope: Fields, longest: int) -> Yarn | None:
     if kind == "default":
         return None
     if kind != "yarn":
-        raise rope.unsupported("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
+        rope.refuse("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
+        return None
     # DeepSeek V4 stretches the frequencies and leaves the cosines and sines as long as they are.
-    return Yarn.from_fields(Fields({"attention_factor": 1.0} | dict(rope.values), rope.source), longest)
+    return Yarn.from_fields(Fields({"attention_factor": 1.0} | dict(rope.values), rope.source, rope.refused), longest)
