@@ -117,8 +117,8 @@ class DeepseekV3Config:
             "topk_group": fields.integer("topk_group", 1),
             "routed_scaling_factor": fields.number("routed_scaling_factor", 1.0),
             "norm_topk_prob": bool(fields.get("norm_topk_prob", True)),
-            "first_k_dense_replace": _count(fields, "first_k_dense_replace"),
-            "mlp_layer_types": tuple(map(str, fields.get("mlp_layer_types") or ())),
+            "first_k_dense_replace": fields.count("first_k_dense_replace"),
+            "mlp_layer_types": fields.words("mlp_layer_types"),
             "rope_theta": theta,
             "yarn": yarn,
             "rope_interleave": bool(fields.get("rope_interleave", True)),
@@ -191,11 +191,6 @@ _ONLY: tuple[tuple[str, Any], ...] = (
     ("moe_layer_freq", 1),
 )
 """Fields that say one thing in every published config."""
-
-
-def _count(fields: Fields, name: str) -> int:
-    """A whole number that may be 0, and is if it is missing."""
-    return fields.integer(name) if fields.get(name) else 0
 
 
 def wrong_kinds(name: str, kinds: tuple[str, ...], known: set[str], layers: int) -> str | None:

@@ -66,6 +66,17 @@ class Fields:
             raise CheckpointError(f"{self.source}: {name} must be a positive number, not {value!r}")
         return float(value)
 
+    def count(self, name: str, default: int = 0) -> int:
+        """A whole number that may be 0."""
+        return 0 if self._found(name, default) == 0 else self.integer(name, default)
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """A list of words, as one for each layer; empty if it is missing."""
+        value = self._found(name, [])
+        if not isinstance(value, list):
+            raise CheckpointError(f"{self.source}: {name} must be a list, not {value!r}")
+        return tuple(map(str, value))
+
     def _found(self, name: str, default: Any) -> Any:
         value = self.values.get(name)
         return default if value is None else value

@@ -163,8 +163,7 @@ def _model(family: Family, config: dict[str, Any], source: Path, refused: list[s
     """The model on the meta device, whatever its config asks for that is not computed here; None if it has no sizes."""
     cls = family.load()
     try:
-        with torch.device("meta"):
-            return cls(cls.config_type.from_json(config, str(source), refused))
+        return loading.build(cls, cls.config_type.from_json(config, str(source), refused), source)
     except CheckpointError as error:
         refused.append(str(error))
         return None

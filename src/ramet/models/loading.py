@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from ramet import kernels
 from ramet.models.checkpoint import Weights
-from ramet.models.decoder import Decoder
+from ramet.models.decoder import Config, Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
+
+if TYPE_CHECKING:
+    from ramet.models.families import DecoderType
 
 
 def load(folder: Path) -> Decoder:
@@ -144,8 +147,16 @@ def describe(path: Path) -> Decoder:
     config = read_json(path)
     family = family_of(config, path).load()
     _refuse_quantised(config, str(path))
-    with torch.device("meta"):
-        return family(family.config_type.from_json(config, str(path)))
+    return build(family, family.config_type.from_json(config, str(path)), path)
+
+
+def build(family: DecoderType, config: Config, path: Path) -> Decoder:
+    """The model without weights, on the meta device; `path` names its config in errors. Raises CheckpointError."""
+    try:
+        with torch.device("meta"):
+            return family(config)
+    except RuntimeError as error:  # more elements than 64 bits count
+        raise CheckpointError(f"{path}: no model is as large as these sizes make it ({error})") from error
 
 
 def _match(folder: Path) -> tuple[Decoder, _Sources]:

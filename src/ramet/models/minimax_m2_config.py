@@ -65,7 +65,7 @@ class MiniMaxM2Config:
             ("shared_intermediate_size", 0),
         ):
             fields.must_be(name, value)
-        if any(kind != 1 for kind in fields.get("attn_type_list") or ()):
+        if set(fields.words("attn_type_list")) - {"1"}:
             fields.refuse("attn_type_list", "only layers of type 1, softmax attention, are supported")
         if fields.get("sliding_window"):
             fields.refuse("sliding_window", "only full attention is supported")

@@ -100,11 +100,7 @@ class Qwen3_5Config:
         if text.get("rope_scaling") and _scaled(text.object("rope_scaling").values) != "default":
             text.refuse("rope_scaling", "only unscaled rotary embeddings are supported")
         layers = text.integer("num_hidden_layers")
-        listed = text.get("layer_types")
-        if isinstance(listed, list):
-            kinds = tuple(map(str, listed))
-        else:
-            kinds = _every(text.integer("full_attention_interval", 4), layers)
+        kinds = text.words("layer_types") or _every(text.integer("full_attention_interval", 4), layers)
         tied = outer.get("tie_word_embeddings")
         moe = None
         if text.get("num_experts"):
