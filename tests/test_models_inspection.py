@@ -287,3 +287,23 @@ def test_no_config_is_more_than_an_error(data: st.DataObject, tmp_path_factory: 
     with contextlib.suppress(models.CheckpointError):
         models.check(folder)
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("Kimi-K2.5", 595),
+        ("MiniMax-M2.5", 230),
+        ("DeepSeek-V3", 688.6),
+        ("DeepSeek-V4-Flash", 160),
+        ("DeepSeek-V4-Pro", 865),
+    ],
+)
+def test_quantised_weights_are_reckoned_by_the_config_alone(name: str, gigabytes: float, tmp_path: Path) -> None:
+    """Of the published files, which hold up to 3 % more: vision, or a layer that predicts ahead."""
+    found = inspect(written(PUBLISHED[name].config, tmp_path))
+    assert found.weight_bytes is not None and 0.97 < found.weight_bytes / 1e9 / gigabytes < 1.001
+    assert sum(each.parameters for each in found.formats) == found.parameters
+    other = json.loads(json.dumps(PUBLISHED[name].config).replace('"quant_method": "', '"quant_method": "x'))
+    unknown = inspect(written(other, tmp_path))
+    assert unknown.weight_bytes is None and unknown.memory_bytes is None and unknown.parameters == found.parameters

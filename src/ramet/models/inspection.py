@@ -18,17 +18,17 @@ from typing import Any
 import torch
 
 from ramet.models import loading
-from ramet.models.checkpoint import Weights
+from ramet.models.checkpoint import Entry, Weights
 from ramet.models.decoder import Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import Family, family_of
 from ramet.models.fields import read_json
 from ramet.models.layers import Experts
+from ramet.models.planned import TAGS, Planned, planned, quantization
 from ramet.models.published import PREDICTION, VISION
 from ramet.models.states import PAGE_TOKENS, Recurrent, Rows, StateLayout, Window
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_TAGS = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.int64: "I64"}
 _FLOATS = ("BF16", "F16", "F32")
 
 
@@ -128,7 +128,7 @@ def inspect(path: Path) -> Inspection:
     try:
         family = family_of(config, source)
     except CheckpointError as error:
-        return _of_files(replace(found, reasons=(str(error), *reasons)), weights, quantised(config))
+        return _of_files(replace(found, reasons=(str(error), *reasons)), weights, quantization(config) is not None)
     found = replace(found, family=family.title)
     refused: list[str] = []
     model = _model(family, config, source, refused)
@@ -138,14 +138,8 @@ def inspect(path: Path) -> Inspection:
         reasons.append(str(error))
     found = replace(found, reasons=tuple(dict.fromkeys(refused + reasons)))
     if model is None:
-        return _of_files(found, weights, quantised(config))
+        return _of_files(found, weights, quantization(config) is not None)
     return _of_model(found, model, config, weights, trusted=not refused)
-
-
-def quantised(config: Mapping[str, Any]) -> bool:
-    """Whether the config says that weights are quantised."""
-    inner = config.get("text_config")
-    return any(isinstance(each, Mapping) and each.get("quantization_config") for each in (config, inner))
 
 
 def _weights(path: Path) -> tuple[Weights | None, list[str]]:
@@ -173,7 +167,7 @@ def _of_files(found: Inspection, weights: Weights | None, packed: bool) -> Inspe
     """What the files alone tell of a model whose sizes are not known."""
     if weights is None:
         return found
-    formats = _written((entry.dtype, math.prod(entry.shape), entry.bytes) for entry in weights.entries.values())
+    formats = _written(map(_planned, weights.entries.values()))
     return replace(
         found,
         parameters=None if packed else sum(each.parameters for each in formats),
@@ -188,14 +182,14 @@ def _of_model(
     total = sum(weight.numel() for weight in model.parameters() if weight.is_floating_point())
     dtype = _dtype(config)
     if weights is None:
-        formats = _written(_planned(model, dtype))
+        formats = _written(planned(model, dtype, config) or ())
         left_out = _named_in(config)
     else:
         here, left_out = _split(model, weights)
-        formats = _written((entry.dtype, math.prod(entry.shape), entry.bytes) for entry in here)
+        formats = _written(map(_planned, here))
         embedding = weights.entries.get(model.published.layout_of(weights.entries).of("embed_tokens.weight"))
-        dtype = next((each for each, tag in _TAGS.items() if embedding and tag == embedding.dtype), dtype)
-        if not trusted and not quantised(config):  # what is refused may have weights of its own
+        dtype = next((each for each, tag in TAGS.items() if embedding and tag == embedding.dtype), dtype)
+        if not trusted and quantization(config) is None:  # what is refused may have weights of its own
             total = sum(each.parameters for each in formats)
     layout = replace(model.layout, row_dtype=torch.bfloat16 if dtype is torch.bfloat16 else torch.float32)
     return replace(
@@ -205,7 +199,7 @@ def _of_model(
         context_length=model.config.max_position_embeddings,
         parameters=total,
         active_parameters=total - _idle(model),
-        weight_bytes=sum(each.bytes for each in formats),
+        weight_bytes=sum(each.bytes for each in formats) or None,
         formats=formats,
         left_out=left_out,
         states=tuple(_states(layout)),
@@ -235,25 +229,22 @@ def _states(layout: StateLayout) -> Iterable[State]:
     return (State(name, kind, len(sizes), sum(sizes, Fraction(0))) for (name, kind), sizes in found.items())
 
 
-def _planned(model: Decoder, dtype: torch.dtype) -> Iterable[tuple[str, int, int]]:
-    """Dtype, elements and bytes of each parameter as a checkpoint of this dtype has it."""
-    for name, weight in model.named_parameters():
-        wide = torch.float32 if name.endswith(model.published.wide or "\0") else dtype
-        kept = wide if weight.is_floating_point() else weight.dtype
-        yield _TAGS[kept], weight.numel(), weight.numel() * kept.itemsize
+def _planned(entry: Entry) -> Planned:
+    """A tensor of a file."""
+    return entry.dtype, math.prod(entry.shape) if entry.dtype in _FLOATS else 0, entry.bytes
 
 
-def _written(tensors: Iterable[tuple[str, int, int]]) -> tuple[Format, ...]:
+def _written(tensors: Iterable[Planned]) -> tuple[Format, ...]:
     """By dtype, the most bytes first."""
     elements: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for dtype, count, size in tensors:
-        elements[dtype] += count if dtype in _FLOATS else 0
+        elements[dtype] += count
         sizes[dtype] += size
     return tuple(Format(dtype, elements[dtype], size) for dtype, size in sizes.most_common())
 
 
-def _split(model: Decoder, weights: Weights) -> tuple[list[Any], tuple[LeftOut, ...]]:
+def _split(model: Decoder, weights: Weights) -> tuple[list[Entry], tuple[LeftOut, ...]]:
     """The tensors that are loaded, and what the others are."""
     layout = model.published.layout_of(weights.entries)
     copy = layout.of("lm_head.weight") if model.lm_head is None else None
