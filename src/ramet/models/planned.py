@@ -38,7 +38,8 @@ def planned(model: Decoder, dtype: torch.dtype, config: Mapping[str, Any]) -> li
     if method == "fp8" and quantised.get("weight_block_size") == [128, 128]:
         left = quantised.get("modules_to_not_convert")
         kept = tuple(map(str, left)) if isinstance(left, list) else ()
-        names = {name for name, weight in model.named_parameters() if weight.dim() > 1 and _converted(name, kept)}
+        matrices = (name for name, each in model.named_parameters() if each.dim() > 1 and each.is_floating_point())
+        names = {name for name in matrices if _converted(name, kept)}
         four = config.get("expert_dtype") == "fp4"
         size = 1 if quantised.get("scale_fmt") == "ue8m0" and model.published.experts[0] == "w1" else 4
     elif method == "compressed-tensors" and quantised.get("format") == "pack-quantized":
