@@ -37,8 +37,12 @@ class Config(Protocol):
     def tie_word_embeddings(self) -> bool: ...
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
-        """Read a parsed `config.json`; `source` names it in errors. Raises CheckpointError."""
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
+        """Read a parsed `config.json`; `source` names it in errors. Raises CheckpointError.
+
+        `refused`, if it is a list, takes what the config says that is not computed here, in place of an error: the
+        sizes are known all the same.
+        """
         ...
 
     def to_json(self, dtype: str, *, nested: bool) -> dict[str, Any]:

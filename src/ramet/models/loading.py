@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,10 +15,13 @@ from torch import Tensor, nn
 
 from ramet import kernels
 from ramet.models.checkpoint import Weights
-from ramet.models.decoder import Decoder
+from ramet.models.decoder import Config, Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
+
+if TYPE_CHECKING:
+    from ramet.models.families import DecoderType
 
 
 def load(folder: Path, *, ahead: bool = False) -> Decoder:
@@ -90,9 +92,7 @@ class _Sources:
 
     def __init__(self, model: Decoder, weights: Weights) -> None:
         self.model, self.weights = model, weights
-        layouts = [names.at(model.config.num_hidden_layers) for names in model.published.names]
-        embedding = "embed_tokens.weight"
-        self.layout = next((layout for layout in layouts if layout.of(embedding) in weights), layouts[0])
+        self.layout = model.published.layout_of(weights.entries, model.config.num_hidden_layers)
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.whole = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
         self.names = {name: self._find(name, shape) for name, shape in self.shapes.items()}
@@ -100,19 +100,12 @@ class _Sources:
         if model.lm_head is None:
             used.add(self.layout.of("lm_head.weight"))  # tied: a copy of the embedding, where it is written at all
         for name, entry in weights.entries.items():
-            if name not in used and not self._left_out(name):
+            layers = model.config.num_hidden_layers
+            if name not in used and model.published.part_left_out(name, self.layout, layers) is None:
                 raise CheckpointError(
                     f"{entry.file}: tensor {name}, {entry.dtype} {list(entry.shape)}, is no part of the model that "
                     "config.json describes"
                 )
-
-    def _left_out(self, name: str) -> bool:
-        published = self.model.published
-        if name.endswith(".rotary_emb.inv_freq"):  # older files hold the frequencies, which config.json gives as well
-            return True
-        if published.predicts_ahead and (layer := re.match(rf"{re.escape(self.layout.body)}layers\.(\d+)\.", name)):
-            return int(layer[1]) >= self.model.config.num_hidden_layers
-        return name.startswith(published.left_out) if published.left_out else False
 
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
@@ -152,16 +145,28 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
     return outputs * experts // len(names), inputs
 
 
-def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
-    path = folder / "config.json"
+def describe(path: Path) -> Decoder:
+    """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
     config = read_json(path)
-    family = family_of(config, path)
+    family = family_of(config, path).load()
     _refuse_quantised(config, str(path))
-    with torch.device("meta"):
-        model = family(family.config_type.from_json(config, str(path)))
-        weights = Weights(folder)
-        prefixes = tuple(names.at(model.config.num_hidden_layers).ahead for names in model.published.names)
-        if ahead and all(prefixes) and any(name.startswith(prefixes) for name in weights.entries):
+    return build(family, family.config_type.from_json(config, str(path)), path)
+
+
+def build(family: DecoderType, config: Config, path: Path) -> Decoder:
+    """The model without weights, on the meta device; `path` names its config in errors. Raises CheckpointError."""
+    try:
+        with torch.device("meta"):
+            return family(config)
+    except RuntimeError as error:  # more elements than 64 bits count
+        raise CheckpointError(f"{path}: no model is as large as these sizes make it ({error})") from error
+
+
+def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
+    model, weights = describe(folder / "config.json"), Weights(folder)
+    prefix = model.published.layout_of(weights.entries, model.config.num_hidden_layers).ahead
+    if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
+        with torch.device("meta"):
             model.look_ahead()
     return model, _Sources(model, weights)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass, replace
+
+PREDICTION, VISION = "multi-token prediction, for guessing ahead", "images"
+"""Parts that text generation does without."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,18 @@ class Published:
     """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP); what is not used of them is left out."""
     wide: tuple[str, ...] = ()
     """How the names of parameters end that are written in float32 whatever the others are."""
+
+    def layout_of(self, tensors: Container[str], layers: int) -> Names:
+        """Which of the layouts a checkpoint with these tensors, of a model of so many layers, has."""
+        layouts = [names.at(layers) for names in self.names]
+        return next((layout for layout in layouts if layout.of("embed_tokens.weight") in tensors), layouts[0])
+
+    def part_left_out(self, tensor: str, layout: Names, layers: int) -> str | None:
+        """In words, the part that a tensor belongs to, if that part is left out; `layers` is how many are run."""
+        if tensor.endswith(".rotary_emb.inv_freq"):
+            return "rotary frequencies, which config.json gives as well"
+        layer = re.match(rf"{re.escape(layout.body)}layers\.(\d+)\.", tensor)
+        if self.predicts_ahead and layer and int(layer[1]) >= layers:
+            return PREDICTION
+        prefix = next((prefix for prefix in self.left_out if tensor.startswith(prefix)), None)
+        return None if prefix is None else PREDICTION if prefix == "mtp." else VISION

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -31,6 +32,13 @@ class Rows:
 
     name: str
     shape: tuple[int, ...]
+    ratio: int = 1
+    """Tokens per row. If more than `PAGE_TOKENS`, a page has place for one row, and not every page holds one."""
+
+    @property
+    def elements_per_token(self) -> Fraction:
+        """What a token adds: a fraction, where it adds a part of a row."""
+        return Fraction(math.prod(self.shape), max(PAGE_TOKENS // self.ratio, 1) * self.ratio)
 
 
 @dataclass(frozen=True)
