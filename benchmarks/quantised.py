@@ -21,7 +21,7 @@ from ramet.models.quantise import encode
 from ramet.models.quantization import Format, Kind
 from report import Figure, report
 
-OUTPUTS, INPUTS, ROWS = 4096, 2048, 256
+OUTPUTS, INPUTS, ROWS = 1024, 2048, 64
 FORMATS: dict[Kind, tuple[Any, tuple[int, int]]] = {
     Kind.FP8: ("fp8", (128, 128)),
     Kind.FP8_E8M0: ("fp8", (128, 128)),
