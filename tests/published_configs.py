@@ -159,7 +159,7 @@ DEEPSEEK_V4_PRO = _deepseek_v4(
     n_routed_experts=384, moe_intermediate_size=3072, index_topk=1024,
 )  # fmt: skip
 
-_MTP, _IMAGES = "multi-token prediction", "images"
+_MTP, _IMAGES = "multi-token prediction, for guessing ahead", "images"
 
 
 def _pools(sparse: int, heavy: int) -> int:

@@ -47,7 +47,11 @@ def test_a_config_alone_that_does_not_fit(tmp_path: Path) -> None:
     file.write_text(json.dumps({k: v for k, v in DEEPSEEK_V4_PRO.items() if k != "quantization_config"}))
     said = ramet(file).stdout
     assert "1,573.0 billion, 48.9 billion of them active" in said and "too small" in said
-    assert "left out" in said and "multi-token prediction, for guessing ahead" in said and "the weights are not here" in said
+    assert (
+        "left out" in said
+        and "multi-token prediction, for guessing ahead" in said
+        and "the weights are not here" in said
+    )
 
 
 def test_a_refused_one_says_why(tmp_path: Path) -> None:
