@@ -226,7 +226,7 @@ def write_tokenizer(folder: Path, corpus: Iterable[str] | None = None, vocabular
             "top_k": 20,
         },
     )
-    template = resources.files("ramet") / "chat" / "qwen3_5.jinja"
+    template = resources.files("ramet") / "chat" / "templates" / "qwen3_5.jinja"
     (folder / "chat_template.jinja").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     return int(tokenizer.get_vocab_size(with_added_tokens=True))
 
