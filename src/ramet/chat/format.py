@@ -13,6 +13,24 @@ from ramet.chat.json_calls import JsonForm
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How templates space a call; a model that is held to a grammar writes it like this."""
+
+    call: tuple[str, str, str]
+    """Before a function's name, behind it, and behind its arguments."""
+    parameter: tuple[str, str, str] = ("", "", "")
+    """Before a key, between key and value, and behind the value; `{}` stands for what tells text from JSON."""
+    section: tuple[str, str] = ("", "")
+    """Around all calls of a reply."""
+    between: str = ""
+    """Between two calls."""
+    counts: bool = False
+    """A number follows the function's name."""
+    after_reasoning: str = ""
+    """Between `</think>` and the answer."""
+
+
+@dataclass(frozen=True)
 class Format:
     """A family's chat format."""
 
@@ -23,6 +41,7 @@ class Format:
     marks: tuple[str, ...]
     """A template that contains all of these speaks this format."""
     calls: TagForm | JsonForm
+    layout: Layout
     ends: tuple[str, ...]
     """Tokens that end a reply, the turn's own first."""
     cut: str
@@ -38,6 +57,12 @@ class Format:
     """Tokens that templates use by name: `bos_token`."""
     calls_end_reasoning: bool = False
     """Calls are told from text by their token, so one may end a reasoning that is not closed."""
+
+    @property
+    def call_token(self) -> str:
+        """The token without which no call can begin."""
+        opening = self.calls.section[0] if self.calls.section else self.calls.call_opening
+        return opening if opening in self.tags else self.tags[0]
 
     @cached_property
     def template(self) -> str:

@@ -84,7 +84,7 @@ class _JsonReader:
         separator = self._form.separator
         end = text.find(separator, self._at)
         tag = text.find("<", self._at)  # no head has a tag inside: one that is not the separator is a fault at once
-        if 0 <= tag and (end < 0 or tag < end):
+        if tag >= 0 and (end < 0 or tag < end):
             if separator.startswith(text[tag : tag + len(separator)]):
                 raise UndecidedError
             raise MalformedCallError(tag, f"{separator.strip()} was expected {self.where}")

@@ -178,20 +178,25 @@ class Chat:
         self, place: Place, segment: str, message: dict[str, Any] | None, reply_tokens: ReplyTokens
     ) -> Sequence[int] | None:
         """The tokens that a model wrote for `message`, which is shown as `segment` at `place`, if it did."""
-        known = self._known(self._segments.without_end(segment), reply_tokens)
+        shown = self._segments.without_end(segment)
+        end = segment[len(shown) :]
+        known = self._known(shown, end, reply_tokens)
         if known is None and message is not None:
             written = self._replies.find(place, segment, message)
-            known = None if written is None else self._known(written, reply_tokens)
+            known = None if written is None else self._known(written, end, reply_tokens)
         return known
 
-    def _known(self, text: str, reply_tokens: ReplyTokens) -> Sequence[int] | None:
-        for end in self._segments.ends:
-            known = reply_tokens(text + end)
+    def _known(self, text: str, end: str, reply_tokens: ReplyTokens) -> Sequence[int] | None:
+        """The tokens of a reply of this text whose turn the template ends with `end`."""
+        closing = self.tokenizer.token_id(end)
+        closing = self.tokenizer.eos_ids[0] if closing is None else closing
+        for written in self._segments.ends:
+            known = reply_tokens(text + written)
             if known is not None:
-                return known
+                return known if known[-1] == closing else [*known[:-1], closing]
         # A reply that was cut off by its length: the template closes the turn that the model left open.
         known = reply_tokens(text)
-        return None if known is None else [*known, self.tokenizer.eos_ids[0]]
+        return None if known is None else [*known, closing]
 
     def _shared(self, pieces: list[str], parts: list[Sequence[int]], others: list[str]) -> int:
         """How many tokens the prompt of `pieces`, encoded as `parts`, shares with another that is cut into `others`."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,8 @@ def load_templates(path: str | Path) -> dict[str, ChatTemplate]:
             templates["default"] = ChatTemplate(file.read_text(encoding="utf-8"), str(file))
         except UnicodeDecodeError as error:
             raise TemplateError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    if "default" not in templates and (format := formats.format_of_folder(folder)) in formats.UNPUBLISHED:
+    format = formats.format_of_folder(folder)
+    if "default" not in templates and format is not None and format in formats.UNPUBLISHED:
         templates["default"] = ChatTemplate(format.template, f"Ramet's own template for {format.name}")
     if "default" not in templates:
         raise TemplateError(

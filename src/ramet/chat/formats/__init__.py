@@ -15,7 +15,7 @@ from ramet.models.fields import read_json
 FORMATS = (MINIMAX_M2, KIMI_K25, GLM5, DEEPSEEK_V32, DEEPSEEK_V4, DEEPSEEK_V3, QWEN3_5)
 """In the order in which templates are tried: V3.2's marks before V4's, which its template has too."""
 
-UNPUBLISHED: tuple[Format | None, ...] = (DEEPSEEK_V32, DEEPSEEK_V4)
+UNPUBLISHED = (DEEPSEEK_V32, DEEPSEEK_V4)
 """Formats whose checkpoints come with no template."""
 
 __all__ = [

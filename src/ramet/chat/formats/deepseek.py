@@ -3,7 +3,7 @@
 import re
 
 from ramet.chat.calls import TagForm
-from ramet.chat.format import Format
+from ramet.chat.format import Format, Layout
 from ramet.chat.json_calls import JsonForm
 
 _BEGIN, _END = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
@@ -23,11 +23,20 @@ def _dsml(section: str) -> TagForm:
     )
 
 
+def _dsml_layout(section: str) -> Layout:
+    return Layout(
+        section=(f"\n\n<｜DSML｜{section}>\n", f"</｜DSML｜{section}>"),
+        call=('<｜DSML｜invoke name="', '">\n', "</｜DSML｜invoke>\n"),
+        parameter=('<｜DSML｜parameter name="', '" string="{}">', "</｜DSML｜parameter>\n"),
+    )
+
+
 DEEPSEEK_V32 = Format(
     name="deepseek_v32",
     model_types=("deepseek_v32",),
     marks=("DSML", "function_calls"),
     calls=_dsml("function_calls"),
+    layout=_dsml_layout("function_calls"),
     ends=(_END,),
     cut=f"{_END}|{_ASSISTANT}|</function_results>\n\n(?=</?think>)",
     header=r"(?P<role><｜User｜>|\n\n<function_results>|</?think>)",
@@ -41,6 +50,7 @@ DEEPSEEK_V4 = Format(
     model_types=("deepseek_v4",),
     marks=("DSML", "tool_calls"),
     calls=_dsml("tool_calls"),
+    layout=_dsml_layout("tool_calls"),
     ends=(_END,),
     cut=f"{_END}|{_ASSISTANT}",
     header=r"(?P<role><｜User｜>|</?think>)",
@@ -60,6 +70,11 @@ DEEPSEEK_V3 = Format(
         ending=("```", "<｜tool▁call▁end｜>"),
         name=re.compile(r"(?P<name>.+)"),
     ),
+    layout=Layout(
+        section=("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+        call=("<｜tool▁call▁begin｜>function<｜tool▁sep｜>", "\n```json\n", "\n```<｜tool▁call▁end｜>"),
+        between="\n",
+    ),
     ends=(_END,),
     cut=f"{_END}|{_ASSISTANT}|<｜tool▁outputs▁end｜>",
     header=r"(?P<role><｜User｜>|<｜tool▁outputs▁begin｜>)",
@@ -73,13 +88,13 @@ DEEPSEEK_V3 = Format(
         "<｜tool▁outputs▁end｜>",
         "<｜tool▁output▁begin｜>",
         "<｜tool▁output▁end｜>",
-    ),  # fmt: skip
+    ),
     tags=(
         "<｜tool▁calls▁begin｜>",
         "<｜tool▁calls▁end｜>",
         "<｜tool▁call▁begin｜>",
         "<｜tool▁sep｜>",
         "<｜tool▁call▁end｜>",
-    ),  # fmt: skip
+    ),
     named={"bos_token": _BEGIN},
 )

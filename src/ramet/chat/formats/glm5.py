@@ -4,7 +4,7 @@ Turns have no end of their own: one ends where the next begins, and a reply with
 """
 
 from ramet.chat.calls import TagForm
-from ramet.chat.format import Format
+from ramet.chat.format import Format, Layout
 
 GLM5 = Format(
     name="glm5",
@@ -18,6 +18,10 @@ GLM5 = Format(
         value_end="</arg_value>",
         ending=("</tool_call>",),
     ),
+    layout=Layout(
+        call=("<tool_call>", "", "</tool_call>"),
+        parameter=("<arg_key>", "</arg_key><arg_value>", "</arg_value>"),
+    ),
     ends=("<|user|>", "<|observation|>", "<|endoftext|>"),
     cut=r"(?<=.)<\|(?:system|user|assistant|observation)\|>(?<!^\[gMASK\]<sop><\|system\|>)(?<!^\[gMASK\]<sop><\|user\|>)",
     header=r"(?!)",
@@ -29,7 +33,7 @@ GLM5 = Format(
         "<|user|>",
         "<|assistant|>",
         "<|observation|>",
-    ),  # fmt: skip
+    ),
     tags=(
         "<tool_call>",
         "</tool_call>",
@@ -39,5 +43,5 @@ GLM5 = Format(
         "</arg_value>",
         "<tool_response>",
         "</tool_response>",
-    ),  # fmt: skip
+    ),
 )

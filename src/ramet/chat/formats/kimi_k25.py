@@ -2,7 +2,7 @@
 
 import re
 
-from ramet.chat.format import Format
+from ramet.chat.format import Format, Layout
 from ramet.chat.json_calls import JsonForm
 
 KIMI_K25 = Format(
@@ -17,6 +17,11 @@ KIMI_K25 = Format(
         name=re.compile(r"(?:functions\.)?(?P<name>.+?)(?::\d+)?"),
         has_ids=True,
     ),
+    layout=Layout(
+        section=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+        call=("<|tool_call_begin|>functions.", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+        counts=True,
+    ),
     ends=("<|im_end|>",),
     cut=r"<\|im_end\|>",
     header=r"\s*<\|im_(?P<role>\w+)\|>",
@@ -27,6 +32,6 @@ KIMI_K25 = Format(
         "<|tool_call_begin|>",
         "<|tool_call_argument_begin|>",
         "<|tool_call_end|>",
-    ),  # fmt: skip
+    ),
     calls_end_reasoning=True,
 )

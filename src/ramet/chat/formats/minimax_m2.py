@@ -1,7 +1,7 @@
-"""MiniMax M2 and M2.5: a section of calls, `<invoke name="NAME"> (<parameter name="KEY">VALUE</parameter>)* </invoke>`."""
+"""MiniMax M2, M2.5: a section of `<invoke name="NAME"> (<parameter name="KEY">VALUE</parameter>)* </invoke>`."""
 
 from ramet.chat.calls import TagForm
-from ramet.chat.format import Format
+from ramet.chat.format import Format, Layout
 
 MINIMAX_M2 = Format(
     name="minimax_m2",
@@ -15,6 +15,12 @@ MINIMAX_M2 = Format(
         key_end=('">',),
         value_end="</parameter>",
         ending=("</invoke>",),
+    ),
+    layout=Layout(
+        section=("\n<minimax:tool_call>\n", "</minimax:tool_call>"),
+        call=('<invoke name="', '">\n', "</invoke>\n"),
+        parameter=('<parameter name="', '">', "</parameter>\n"),
+        after_reasoning="\n\n",
     ),
     ends=("[e~[",),
     cut=r"\[e~\[",

@@ -1,7 +1,7 @@
 """Qwen3.5: `<tool_call> <function=NAME> (<parameter=KEY> VALUE </parameter>)* </function> </tool_call>`."""
 
 from ramet.chat.calls import TagForm
-from ramet.chat.format import Format
+from ramet.chat.format import Format, Layout
 
 QWEN3_5 = Format(
     name="qwen3_5",
@@ -15,6 +15,12 @@ QWEN3_5 = Format(
         value_end="</parameter>",
         ending=("</function>", "</tool_call>"),
         padded=True,
+    ),
+    layout=Layout(
+        call=("<tool_call>\n<function=", ">\n", "</function>\n</tool_call>"),
+        parameter=("<parameter=", ">\n", "\n</parameter>\n"),
+        between="\n",
+        after_reasoning="\n\n",
     ),
     ends=("<|im_end|>", "<|endoftext|>"),
     cut=r"<\|im_end\|>",
