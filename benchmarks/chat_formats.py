@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from tests.chat_formats import TOOLS, amounts_to, comparable, conversation, parse, written
 
 from ramet.chat import TemplateError
 from ramet.chat.format import Format
 from ramet.chat.formats import FORMATS
 from ramet.chat.messages import for_template
 from ramet.chat.template import ChatTemplate
-from tests.chat_formats import TOOLS, amounts_to, comparable, conversation, parse, written
 
 _DETECTORS = {
     "qwen3_5": ("qwen3_coder_detector", "Qwen3CoderDetector"),
@@ -166,9 +166,8 @@ def main() -> None:
     for format in FORMATS:
         if detector_of is not None:
             told = compare_replies(format, detector_of, options.count)
-            print(
-                f"{format.name}: replies read as rendered: ours {told['ours']}, sglang {told['theirs']} of {told['tried']}"
-            )
+            counts = f"ours {told['ours']}, sglang {told['theirs']} of {told['tried']}"
+            print(f"{format.name}: replies read as rendered: {counts}")
             for example in told["examples"]:
                 print(json.dumps(example, ensure_ascii=False))
             row(f"chat {format.name}: replies read as rendered", told["ours"], told["theirs"], "peer: sglang")
