@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ramet.models.errors import ContextLengthError
 from ramet.models.layers import Embedding, Layer, Linear, RMSNorm
+from ramet.models.pictures import Tower
 from ramet.models.published import Published
 from ramet.models.run import Run, ServingRun, TrainingRun, last_rows
 from ramet.models.states import Recurrent, Rows, Span, StateLayout, Window
@@ -56,6 +57,8 @@ class Decoder(nn.Module):
 
     config_type: ClassVar[type[Config]]
     published: ClassVar[Published]
+    visual: Tower | None
+    """The vision tower, where the checkpoint has one; its parameters are below `visual.`."""
 
     def __init__(self, config: Config, layers: Iterable[Layer], *, zero_centred_norm: bool = False) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class Decoder(nn.Module):
         self.vocab_size = config.vocab_size
         self.context_length = config.max_position_embeddings
         self.fingerprint = ""
+        self.visual = None
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, zero_centred=zero_centred_norm)
@@ -75,7 +79,7 @@ class Decoder(nn.Module):
 
     def hidden(self, run: Run) -> Tensor:
         """The run's tokens through all layers, before the last norm: `[..., hidden]`."""
-        x = self.embed_tokens(run.tokens)
+        x = run.seen(self.embed_tokens(run.tokens))
         for layer in self.layers:
             x = layer(x, run)
         return x

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ramet.models.decoder import Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
+from ramet.models.published import Published
 
 
 def load(folder: Path) -> Decoder:
@@ -61,6 +62,8 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
     names = published.names[0 if nested else -1]
     tensors: dict[str, Tensor] = {}
     for parameter, weight in model.named_parameters():
+        if not nested and parameter.startswith("visual."):
+            continue
         kept = (
             torch.float32
             if parameter.endswith(published.wide)
@@ -109,7 +112,8 @@ class _Sources:
             return True
         if published.predicts_ahead and (layer := re.match(rf"{re.escape(self.layout.body)}layers\.(\d+)\.", name)):
             return int(layer[1]) >= self.model.config.num_hidden_layers
-        return name.startswith(published.left_out) if published.left_out else False
+        without = published.left_out + (published.tower if self.model.visual is None else ())
+        return name.startswith(without) if without else False
 
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
@@ -154,9 +158,17 @@ def _match(folder: Path) -> tuple[Decoder, _Sources]:
     config = read_json(path)
     family = family_of(config, path)
     _refuse_quantised(config, str(path))
+    weights = Weights(folder)
+    read = family.config_type.from_json(config, str(path))
+    if getattr(read, "vision", None) is not None and not _has_tower(family.published, weights):
+        read = replace(read, vision=None)  # a copy for text alone, whose config still tells of the tower
     with torch.device("meta"):
-        model = family(family.config_type.from_json(config, str(path)))
-    return model, _Sources(model, Weights(folder))
+        model = family(read)
+    return model, _Sources(model, weights)
+
+
+def _has_tower(published: Published, weights: Weights) -> bool:
+    return any(name.startswith(published.tower) for name in weights.entries)
 
 
 def _refuse_quantised(config: dict[str, Any], source: str) -> None:

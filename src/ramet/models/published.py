@@ -15,11 +15,15 @@ class Names:
     embed: str = "embed_tokens."
     others: tuple[tuple[str, str], ...] = ()
     """Parts of names that differ: ours, theirs."""
+    visual: str = "model.visual."
+    """Before the vision tower's, in place of `visual.`."""
 
     def of(self, parameter: str) -> str:
         """The published name of a parameter of a `Decoder`."""
         if parameter.startswith("lm_head."):
             return self.head + parameter.removeprefix("lm_head.")
+        if parameter.startswith("visual."):
+            return self.visual + parameter.removeprefix("visual.")
         if parameter.startswith("embed_tokens."):
             return self.body + self.embed + parameter.removeprefix("embed_tokens.")
         for ours, theirs in self.others:
@@ -39,6 +43,8 @@ class Published:
     """Experts are written as `experts.gate_up_proj` and `experts.down_proj`; both forms are read."""
     left_out: tuple[str, ...] = ()
     """How the names of parts begin that text generation does without, as a vision tower."""
+    tower: tuple[str, ...] = ()
+    """How the names of a vision tower's tensors begin: left out where the model has none."""
     predicts_ahead: bool = False
     """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP) and are left out."""
     wide: tuple[str, ...] = ()

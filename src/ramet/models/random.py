@@ -27,8 +27,10 @@ from ramet.models.minimax_m2 import MiniMaxM2
 from ramet.models.minimax_m2_config import MiniMaxM2Config
 from ramet.models.qwen3_5 import Qwen3_5
 from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
+from ramet.models.vision_qwen3_5 import Qwen3_5VisionConfig
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_SIGHT = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
 _TINY: dict[str, Any] = {
@@ -60,9 +62,20 @@ _TINY_LATENT: dict[str, Any] = {
     "routed_scaling_factor": 1.5,
 }
 _TINY_SPARSE = _TINY_LATENT | {"index_n_heads": 3, "index_head_dim": 16, "index_topk": 24}
+_TINY_SIGHT = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_heads": 2,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 64,
+    "patch_size": 8,
+}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("qwen3_5", _TINY),
     "tiny-moe": ("qwen3_5", _TINY | {"moe": MoEConfig(8, 2, 16, 24)}),
+    # With a vision tower, whose tokens the tokenizer has as well; rope enough for all three axes.
+    "tiny-sight": ("qwen3_5", _TINY | {"head_dim": 32, "partial_rotary_factor": 0.5, "vision": _TINY_SIGHT}),
     # Qwen3.5-0.8B, in bfloat16: 20.2 MB of recurrent and window states, 12.3 kB of rows a token.
     "0.8b": (
         "qwen3_5",
@@ -175,29 +188,65 @@ def write_random_checkpoint(
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    size = write_tokenizer(folder, corpus, corpus_vocabulary)
     family, sizes = PRESETS[preset]
     model, config_type = _FAMILIES[family]
-    config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes | config_overrides))
+    sizes = sizes | config_overrides
+    size = write_tokenizer(folder, corpus, corpus_vocabulary, sight=bool(sizes.get("vision")))
+    if vision := sizes.get("vision"):
+        sizes["vision"] = _with_sight(folder, vision)
+    config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes))
     if config.vocab_size < size:
         raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
     save(_randomise(model(config), seed), folder, dtype=dtype, nested=nested)
     return folder
 
 
-def write_tokenizer(folder: Path, corpus: Iterable[str] | None = None, vocabulary: int = 4096) -> int:
-    """Write the tokenizer, its config, the chat template and `generation_config.json`; returns the tokens' number."""
+def _with_sight(folder: Path, sizes: dict[str, Any]) -> Qwen3_5VisionConfig:
+    """The tower's config, with the tokenizer's marks; writes the processors' configs, of small pictures."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    start, end, image, video = map(tokenizer.token_to_id, _SIGHT)
+    marks = {
+        "image_token_id": image,
+        "video_token_id": video,
+        "vision_start_token_id": start,
+        "vision_end_token_id": end,
+    }
+    config = Qwen3_5VisionConfig(**sizes, **marks)
+    cell = (config.patch_size * config.spatial_merge_size) ** 2
+    processor = {
+        "size": {"shortest_edge": 4 * cell, "longest_edge": 48 * cell},
+        "patch_size": config.patch_size,
+        "temporal_patch_size": config.temporal_patch_size,
+        "merge_size": config.spatial_merge_size,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen3VLProcessor"}
+    _write_json(folder / "preprocessor_config.json", processor | kinds)
+    kinds = {"video_processor_type": "Qwen3VLVideoProcessor", "processor_class": "Qwen3VLProcessor"}
+    _write_json(folder / "video_preprocessor_config.json", processor | kinds)
+    return config
+
+
+def write_tokenizer(
+    folder: Path, corpus: Iterable[str] | None = None, vocabulary: int = 4096, *, sight: bool = False
+) -> int:
+    """Write the tokenizer, its config, the chat template and `generation_config.json`; returns the tokens' number.
+
+    With `sight` it has the marks of pictures.
+    """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
-    added = len(_CONTROL) + len(_TAGS)
+    control = _CONTROL + (_SIGHT if sight else ())
+    added = len(control) + len(_TAGS)
     trainer = BpeTrainer(
         vocab_size=(256 if corpus is None else max(256, vocabulary - added)),
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus or (), trainer)
-    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in _CONTROL])
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in control])
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _TAGS])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -245,6 +294,8 @@ def _randomise(model: Decoder, seed: int) -> Decoder:
             weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
         elif name.endswith(_SPREAD) or not weight.is_floating_point():
             continue
+        elif weight.dim() > 3:  # a convolution over patches
+            weight.normal_(0.0, weight[0].numel() ** -0.5, generator=generator)
         elif weight.dim() == 1:
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
         else:
