@@ -72,6 +72,7 @@ class Conversation:
             prompt.boundaries,
             prompt.messages,
             prompt.save_at,
+            prompt.pictures,
             sampling=self.sampling,
             parse_reply=lambda reply: runtime.chat.parse(reply, tools, prompt),
             store=True,

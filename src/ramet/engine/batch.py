@@ -17,6 +17,7 @@ from ramet.engine.handle import Handle
 from ramet.engine.request import Event, FinishEvent, FinishReason, Message
 from ramet.engine.schedule import Pace, saves_in_reply, share_prefill
 from ramet.engine.sharing import find_leader
+from ramet.engine.sight import Sight
 from ramet.engine.stats import EngineStats
 from ramet.engine.storing import Storing
 from ramet.errors import RametError
@@ -43,6 +44,7 @@ class Batch:
         self._tree = tree
         self._tokenizer = tokenizer
         self._storing = Storing(tree)
+        self._sight = Sight(model.visual)
         self._memory = tree.stats().ram_budget
         self._step_tokens = step_tokens
         self._max_running = max_running
@@ -120,7 +122,7 @@ class Batch:
 
     def _place(self, branch: Branch) -> None:
         """Find the branch its place: behind another one that computes what it needs, or in the tree."""
-        match = self._tree.match(branch.job.request.tokens)
+        match = self._tree.match(branch.job.prompt)
         branch.following = find_leader(branch, self._branches, match.resume)
         if branch.following is None:
             placing.from_tree(branch, self._tree, match, self._tokenizer)
@@ -154,7 +156,8 @@ class Batch:
             last = start + count == len(branch.tokens)
             wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
             try:
-                spans.append(branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted)))
+                span = branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
+                spans.append(self._sight.shown(span, branch.job.request))
                 ran.append((branch, count, wanted))
             except Exception as error:
                 self._fail(branch, error)

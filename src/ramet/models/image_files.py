@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ramet.errors import RametError
 
@@ -101,7 +101,7 @@ def _open(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(f"it would have more than {PIXELS // 1_000_000} million pixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         known = ", ".join(_FORMATS[:-1])
         raise ImageError(f"it is no picture that can be read: {known} and {_FORMATS[-1]} can be") from None
     except Exception as error:  # decoders raise what they like

@@ -1,4 +1,4 @@
-"""From pixels to what a tower is shown: each family's way of resizing, cutting and numbering, as its processor does it."""
+"""From pixels to what a tower is shown: each family resizes, cuts and counts as its published processor does."""
 
 from __future__ import annotations
 
@@ -35,14 +35,20 @@ class Shown:
 class Images(Protocol):
     """A family's processor."""
 
-    image_marks: tuple[str, str, str]
-    """What the chat template writes for a picture: before, in place of, and behind it."""
-    video_marks: tuple[str, str, str]
-    """The same for a film; what replaces the whole is, for each part, its text and a picture in these marks."""
-    video_mark_alone: bool
-    """The template writes the film's middle mark alone."""
-    video_pad: str
-    """What the rows of a film's pictures are given as."""
+    @property
+    def image_mark(self) -> str:
+        """What the chat template writes for a picture: as many of it are given as the picture has rows."""
+        ...
+
+    @property
+    def video_whole(self) -> tuple[str, str, str]:
+        """What the template writes for a film: a mark, and what belongs to it on both sides and is replaced with it."""
+        ...
+
+    @property
+    def film_part(self) -> tuple[str, str]:
+        """Around each of a film's pictures, the time before it."""
+        ...
 
     def image(self, pixels: Pixels) -> Picture:
         """A picture as the tower is shown it. Raises ImageError."""
@@ -66,10 +72,9 @@ class QwenImages:
     video_least: int = 4096
     """Pixels of a film, over all frames."""
     video_most: int = 25165824
-    image_marks: tuple[str, str, str] = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
-    video_marks: tuple[str, str, str] = ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
-    video_mark_alone: bool = False
-    video_pad: str = "<|video_pad|>"
+    image_mark: str = "<|image_pad|>"
+    video_whole: tuple[str, str, str] = ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
+    film_part: tuple[str, str] = ("<|vision_start|>", "<|vision_end|>")
 
     @classmethod
     def load(cls, folder: Path, patch: int, merge: int, temporal: int) -> QwenImages:
@@ -173,7 +178,8 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
 def normalised(frames: Pixels, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
     """`(x / 255 - mean) / std` in float32: `[frames, H, W, 3]` -> `[frames, 3, H, W]`."""
     scaled = (frames.astype(np.float64) * (1 / 255)).astype(np.float32)
-    values = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    centred = np.subtract(scaled, np.asarray(mean, np.float32), dtype=np.float32)
+    values = np.divide(centred, np.asarray(std, np.float32), dtype=np.float32)
     return values.transpose(0, 3, 1, 2)
 
 

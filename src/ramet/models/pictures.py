@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramet.models.states import Span
+
+if TYPE_CHECKING:
+    from ramet.models.images import Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +74,12 @@ class Tower(Protocol):
         """What the model reads in place of the embeddings of the picture's rows: float32 `[tokens, hidden]`."""
         ...
 
+    def images(self, folder: Path) -> Images:
+        """The processor that goes with it, as the checkpoint in `folder` sets it up. Raises CheckpointError."""
+        ...
+
     def positions(self, placed: Sequence[Placed], start: int, count: int) -> Tensor | None:
-        """Where `count` tokens from `start` on stand for rotary embeddings: int64 `[count, 3]`, or None for `start`, ...
+        """Where `count` tokens from `start` on stand for rotary embeddings: int64 `[count, 3]`, or None: `start`, ...
 
         `placed` are the session's pictures, in order; those at or after `start + count` do not matter.
         """
@@ -102,7 +110,7 @@ def grid_positions(placed: Sequence[Placed], start: int, count: int, merge: int)
     for each in placed:
         _fill(positions, start, reached, min(each.position, start + count), shift)
         reached = max(reached, min(each.position, start + count))
-        time, height, width = each.picture.grid
+        _, height, width = each.picture.grid
         rows, columns = height // merge, width // merge
         if reached < each.end and each.position < start + count:
             last = min(each.end, start + count)
@@ -140,3 +148,25 @@ def show(
     positions = tower.positions(placed, start, count)
     given = torch.tensor(list(tokens), dtype=torch.int64)
     return replace(span, tokens=given, positions=positions, seen=seen)
+
+
+def vocabulary_tokens(
+    named: NDArray[np.int32], tokens: Sequence[int], placed: Sequence[Placed]
+) -> tuple[list[int], list[Placed]] | None:
+    """A session's tokens as `session_tokens` took them in, and its pictures, found again among those of another prompt.
+
+    `placed` are that prompt's pictures and `tokens` its tokens. None if one of the session's is not among them.
+    """
+    known = {each.picture.names[:2].tobytes(): each for each in placed}
+    plain = named.tolist()
+    found: list[Placed] = []
+    at = 0
+    while (rows := np.flatnonzero(named[at:] < 0)).size:
+        at += int(rows[0])
+        each = known.get(named[at : at + 2].tobytes())
+        if each is None or not np.array_equal(named[at : at + 1 + each.picture.tokens], each.picture.names):
+            return None
+        found.append(Placed(at + 1, each.picture))
+        plain[at : found[-1].end] = tokens[each.position - 1 : each.end]
+        at = found[-1].end
+    return plain, found

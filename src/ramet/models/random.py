@@ -204,7 +204,8 @@ def write_random_checkpoint(
 def _with_sight(folder: Path, sizes: dict[str, Any]) -> Qwen3_5VisionConfig:
     """The tower's config, with the tokenizer's marks; writes the processors' configs, of small pictures."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    start, end, image, video = map(tokenizer.token_to_id, _SIGHT)
+    vocabulary = tokenizer.get_vocab()
+    start, end, image, video = (vocabulary[mark] for mark in _SIGHT)
     marks = {
         "image_token_id": image,
         "video_token_id": video,

@@ -123,6 +123,6 @@ class Span:
     logits: int = 1
     """For how many of the last tokens logits are wanted: 0 in the middle of a prompt, 1 to sample, n for all."""
     positions: Tensor | None = None
-    """Where the tokens stand for rotary embeddings, int64 `[n, 3]` (time, height, width); None: `position`, ... for all."""
+    """For rotary embeddings, int64 `[n, 3]` (time, height, width); None: `position`, `position + 1`, ... for all."""
     seen: Sequence[tuple[int, Tensor]] = ()
     """Rows that are embedded pictures: the first one's index among the tokens, and float32 `[rows, hidden]`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -178,6 +179,11 @@ class Qwen3_5Vision(nn.Module):
         for block in self.blocks:
             x = block(x, table, [height * width] * time)
         return self.merger(x)
+
+    def images(self, folder: Path) -> QwenImages:
+        """See `pictures.Tower`."""
+        config = self.config
+        return QwenImages.load(folder, config.patch_size, config.spatial_merge_size, config.temporal_patch_size)
 
     def positions(self, placed: Sequence[Placed], start: int, count: int) -> Tensor | None:
         """See `pictures.Tower`."""

@@ -110,6 +110,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         boundaries=prompt.boundaries,
         messages=prompt.messages,
         save_at=prompt.save_at,
+        pictures=prompt.pictures,
         continued=prompt.continued,
         sampling=sampling,
         grammar=_grammar(ask, prompt),

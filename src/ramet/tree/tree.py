@@ -162,14 +162,14 @@ class Tree:
 
     # --- sessions ---
 
-    def match(self, tokens: Sequence[int]) -> Match:
+    def match(self, tokens: Sequence[int] | Tokens) -> Match:
         """How much of a prompt the tree knows, where it leaves the tree, and where a session for it can resume."""
         with self.lock:
             return find(self._trunk, np.asarray(tokens, dtype=np.int32))
 
     def open(
         self,
-        tokens: Sequence[int],
+        tokens: Sequence[int] | Tokens,
         *,
         match: Match | None = None,
         limit: int | None = None,
