@@ -146,19 +146,22 @@ class Qwen3_5(Decoder):
     )
 
     def __init__(self, config: Qwen3_5Config) -> None:
-        rope = replace(Rope.unscaled(config.rotary_dim, config.rope_theta), axes=mrope_axes(config.mrope_section))
+        rope = replace(
+            Rope.unscaled(config.rotary_dim, config.rope_theta),
+            axes=mrope_axes(config.rotary_dim // 2, config.mrope_section),
+        )
         layers = (DecoderLayer(config, layer, rope) for layer in range(config.num_hidden_layers))
         super().__init__(config, layers, zero_centred_norm=True)
         if config.vision is not None:
             self.visual = Qwen3_5Vision(config.vision)
 
 
-def mrope_axes(section: tuple[int, ...]) -> Tensor:
+def mrope_axes(frequencies: int, section: tuple[int, ...]) -> Tensor:
     """Which axis each frequency goes by, int64: height and width take every third, time what is left.
 
     `section` are the numbers for time, height and width.
     """
-    axes = torch.zeros(sum(section), dtype=torch.int64, device="cpu")
+    axes = torch.zeros(frequencies, dtype=torch.int64, device="cpu")
     for axis in (1, 2):
         axes[axis : 3 * section[axis] : 3] = axis
     return axes

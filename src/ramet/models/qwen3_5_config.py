@@ -74,8 +74,8 @@ class Qwen3_5Config:
             return f"linear_num_value_heads {self.linear_num_value_heads} is no multiple of {self.linear_num_key_heads}"
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             return f"partial_rotary_factor {self.partial_rotary_factor} of head_dim {self.head_dim} is no even size"
-        if len(self.mrope_section) != 3 or sum(self.mrope_section) != self.rotary_dim // 2:
-            return f"mrope_section {list(self.mrope_section)} does not share out {self.rotary_dim // 2} frequencies"
+        if len(self.mrope_section) != 3:
+            return f"mrope_section {list(self.mrope_section)} is not for time, height and width"
         if self.vision and self.vision.out_hidden_size != self.hidden_size:
             return f"the vision tower's out_hidden_size {self.vision.out_hidden_size} is not {self.hidden_size}"
         if self.moe and self.moe.num_experts_per_tok > self.moe.num_experts:

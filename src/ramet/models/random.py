@@ -27,6 +27,7 @@ from ramet.models.minimax_m2 import MiniMaxM2
 from ramet.models.minimax_m2_config import MiniMaxM2Config
 from ramet.models.qwen3_5 import Qwen3_5
 from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
+from ramet.models.vision_kimi import KimiVisionConfig
 from ramet.models.vision_qwen3_5 import Qwen3_5VisionConfig
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -150,6 +151,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tiny-deepseek-v3": ("deepseek_v3", _TINY_LATENT),
     "tiny-kimi": ("kimi_k25", _TINY_LATENT),
+    # With a vision tower, which the chat template, Qwen3.5's, does not know of.
+    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 40, 2, 2, 32, 4, 6, 6)}),
     "tiny-deepseek-v32": ("deepseek_v32", _TINY_SPARSE),
     "tiny-glm": ("glm_moe_dsa", _TINY_SPARSE),
 }
@@ -191,8 +194,9 @@ def write_random_checkpoint(
     family, sizes = PRESETS[preset]
     model, config_type = _FAMILIES[family]
     sizes = sizes | config_overrides
-    size = write_tokenizer(folder, corpus, corpus_vocabulary, sight=bool(sizes.get("vision")))
-    if vision := sizes.get("vision"):
+    vision = sizes.get("vision")
+    size = write_tokenizer(folder, corpus, corpus_vocabulary, sight=isinstance(vision, dict))
+    if isinstance(vision, dict):
         sizes["vision"] = _with_sight(folder, vision)
     config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes))
     if config.vocab_size < size:

@@ -93,13 +93,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, lengths: list[int]) -> T
 
 
 def resampled(table: Tensor, grid: tuple[int, int], *, cubic: bool) -> Tensor:
-    """A learned square of position embeddings `[S, S, C]` at `grid` (height, width): `[height * width, C]`, by rows.
+    """Learned position embeddings `[H, W, C]` at `grid` (height, width): `[height * width, C]`, by rows.
 
     Linear with the corners aligned, or cubic (Keys, a = -0.75) with half-pixel centres. Up to 4 by 4 entries are summed
     in order for each place.
     """
-    side = table.shape[0]
-    down, along = (_taps(size, side, cubic) for size in grid)
+    down, along = (_taps(size, side, cubic) for size, side in zip(grid, table.shape, strict=False))
     wide = table.float()
     out = torch.zeros(*grid, table.shape[2])
     for row, row_weight in zip(*down, strict=True):
