@@ -44,7 +44,7 @@ class Batch:
         self._tree = tree
         self._tokenizer = tokenizer
         self._storing = Storing(tree)
-        self._sight = Sight(model.visual)
+        self._sight = Sight(model.visual, self.stats)
         self._memory = tree.stats().ram_budget
         self._step_tokens = step_tokens
         self._max_running = max_running

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import Tensor
 
 from ramet.engine.request import Request
+from ramet.engine.stats import EngineStats
 from ramet.models.pictures import Picture, Tower, show
 from ramet.models.states import Span
 
@@ -17,12 +18,11 @@ _KEPT = 256 << 20
 class Sight:
     """The model's tower and what it has encoded lately. On the engine's thread alone."""
 
-    def __init__(self, tower: Tower | None) -> None:
+    def __init__(self, tower: Tower | None, stats: EngineStats) -> None:
         self._tower = tower
+        self._stats = stats
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
         self._bytes = 0
-        self.encoded = 0
-        """How many times the tower has run."""
 
     def shown(self, span: Span, request: Request) -> Span:
         """The next span of a session that began with `request`, as the model is given it."""
@@ -38,7 +38,7 @@ class Sight:
         known = self._known.get(picture.digest)
         if known is None:
             known = self._known[picture.digest] = self._tower.encode(picture)
-            self.encoded += 1
+            self._stats.pictures_encoded += 1
             self._bytes += known.nbytes
             while self._bytes > _KEPT and len(self._known) > 1:
                 self._bytes -= self._known.popitem(last=False)[1].nbytes

@@ -31,7 +31,7 @@ class ImageError(RametError):
 def read_image(data: bytes) -> NDArray[np.uint8]:
     """The picture in a file (of several, the first), upright as its EXIF says, RGB `[height, width, 3]`.
 
-    Transparency is dropped, as the published processors do it. Raises ImageError.
+    What is transparent is seen on white. Raises ImageError.
     """
     with _open(data) as image:
         return _pixels(image)
@@ -117,7 +117,10 @@ def _open(data: bytes) -> Image.Image:
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     try:
         upright = ImageOps.exif_transpose(image)
-        return np.array((upright if upright is not None else image).convert("RGB"), np.uint8)
+        if "A" in upright.getbands() or upright.info.get("transparency") is not None:
+            clear = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        return np.array(upright.convert("RGB"), np.uint8)
     except MemoryError:
         raise ImageError("there is not enough memory to read it") from None
     except Exception as error:  # decoders raise what they like

@@ -106,6 +106,8 @@ def _chat_messages(message: Message, path: str, sees: bool) -> list[ChatMessage]
             case TextBlock():
                 parts.append(block)
             case ImageBlock() if message.role == "user":
+                if not sees:
+                    raise not_served("blocks", block.type, sees, f"{at}.type")
                 parts.append(block)
             case ThinkingBlock(thinking=thinking) if message.role == "assistant":
                 thoughts.append(thinking)
@@ -119,9 +121,9 @@ def _chat_messages(message: Message, path: str, sees: bool) -> list[ChatMessage]
                     f"blocks of type {block.type!r} are not served in messages of role {message.role!r}", f"{at}.type"
                 )
     if message.role != "assistant":
-        content = _content(parts, f"{path}.content", sees)
+        content = _content(parts, f"{path}.content")
         return [*results, {"role": message.role, "content": content}] if parts or not results else results
-    reply: ChatMessage = {"role": "assistant", "content": _content(parts, path, sees) or None}
+    reply: ChatMessage = {"role": "assistant", "content": _content(parts, f"{path}.content") or None}
     if thoughts:
         reply["reasoning_content"] = "".join(thoughts)
     if calls:
@@ -141,11 +143,13 @@ def _result(content: str | Sequence[Block] | None, path: str, sees: bool) -> Con
             raise bad_request(
                 f"blocks of type {block.type!r} are not served in a tool's result", f"{path}.content[{index}].type"
             )
+        if isinstance(block, ImageBlock) and not sees:
+            raise not_served("blocks in a tool's result", block.type, sees, f"{path}.content[{index}].type")
         parts.append(block)
-    return _content(parts, f"{path}.content", sees)
+    return _content(parts, f"{path}.content")
 
 
-def _content(blocks: Sequence[TextBlock | ImageBlock], path: str, sees: bool) -> Content:
+def _content(blocks: Sequence[TextBlock | ImageBlock], path: str) -> Content:
     """Text, or parts in OpenAI's chat form where there are pictures."""
     if all(isinstance(block, TextBlock) for block in blocks):
         return "".join(block.text for block in blocks if isinstance(block, TextBlock))
@@ -154,12 +158,10 @@ def _content(blocks: Sequence[TextBlock | ImageBlock], path: str, sees: bool) ->
         if isinstance(block, TextBlock):
             parts.append({"type": "text", "text": block.text})
             continue
-        if not sees:
-            raise not_served("blocks", block.type, sees, path)
         source = block.source
-        if source.type == "base64" and source.data is not None:
+        if source is not None and source.type == "base64" and source.data is not None:
             url = f"data:{source.media_type or ''};base64,{source.data}"
-        elif source.type == "url" and source.url is not None:
+        elif source is not None and source.type == "url" and source.url is not None:
             url = source.url
         else:
             raise bad_request("the source of a picture is base64 data, or a data: URL", f"{path}.source")

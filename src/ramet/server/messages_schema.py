@@ -38,7 +38,7 @@ class ImageBlock(Part):
     """A picture."""
 
     type: Literal["image"]
-    source: ImageSource
+    source: ImageSource | None = None
 
 
 class ToolUseBlock(Part):
