@@ -27,7 +27,8 @@ def test_every_form_is_read_as_rgb() -> None:
     assert read_image(FILES["exif"]).shape == (150, 100, 3)
     assert np.abs(read_image(FILES["exif"])[:, ::-1].transpose(1, 0, 2).astype(int) - shown).mean() < 14
     faint = read_image(FILES["alpha"])
-    assert (faint[0] == 255).all() and np.array_equal(faint[-1], shown[-1])  # transparent above, on white
+    assert (faint[0] >= 250).all()  # transparent above, on white
+    assert np.abs(faint[-1].astype(int) - shown[-1]).max() <= 4
     for name, data in FILES.items():
         pixels = read_image(data)
         assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, name
