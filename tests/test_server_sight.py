@@ -70,6 +70,9 @@ def test_a_picture_is_encoded_once_and_its_rows_are_reused(server: Serving) -> N
     assert other.usage.prompt_tokens == prompt
     assert other.usage.prompt_tokens_details.cached_tokens < 30  # up to the mark, where the pictures differ
     assert other.ramet["divergence"]["there"] == "(a picture)"
+    with server.http() as http:
+        page = http.get("/v1/ramet/tree?limit=1000").text
+    assert "sha256:" in page and ONE[-99:] not in page  # the tree keeps names of pictures
     # the same picture at another place in another session is not encoded again
     ask(server, user("Two: ", OTHER, ONE))
     assert encodings(server) == before + 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ramet.chat.messages import MessageError, each_part, is_picture, is_video
 from ramet.chat.tokenizer import Tokenizer
-from ramet.models.image_files import ImageError, from_base64, from_data_url, read_frames, read_image, same_size
+from ramet.models.image_files import NAMED, ImageError, from_base64, from_data_url, read_frames, read_image, same_size
 from ramet.models.images import Images, Pixels, Shown
 from ramet.models.pictures import Placed
 
@@ -143,20 +143,33 @@ def _sources(part: Mapping[str, Any]) -> tuple[bool, list[str], float | None]:
 
 def without_pixels(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """`messages` as the template needs them: their pictures are there, but empty."""
-    plain = []
-    for message in messages:
-        copy = dict(message)
-        if isinstance(copy.get("messages"), list):
-            copy["messages"] = without_pixels(copy["messages"])
-        if isinstance(copy.get("content"), list | tuple):
-            copy["content"] = [_empty(part) if is_picture(part) else part for part in copy["content"]]
-        plain.append(copy)
-    return plain
+    return [_with_parts(message, _empty) for message in messages]
+
+
+def by_name(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with the names of its pictures, which are hashes, in place of their content."""
+    return _with_parts(message, _named)
+
+
+def _with_parts(message: Mapping[str, Any], change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    copy = dict(message)
+    if isinstance(copy.get("messages"), list):
+        copy["messages"] = [_with_parts(inner, change) for inner in copy["messages"]]
+    if isinstance(copy.get("content"), list | tuple):
+        copy["content"] = [change(part) if is_picture(part) else part for part in copy["content"]]
+    return copy
 
 
 def _empty(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = "video" if is_video(part) else "image"
     return {"type": kind, kind: ""}
+
+
+def _named(part: Mapping[str, Any]) -> dict[str, Any]:
+    video, sources, fps = _sources(part)
+    kind = "video" if video else "image"
+    names = [NAMED + hashlib.sha256(source.encode("utf-8", "replace")).hexdigest() for source in sources]
+    return {"type": kind, kind: names if video else names[0], **({} if fps is None else {"fps": fps})}
 
 
 def _size(look: Look) -> int:

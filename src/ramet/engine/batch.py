@@ -44,7 +44,7 @@ class Batch:
         self._tree = tree
         self._tokenizer = tokenizer
         self._storing = Storing(tree)
-        self._sight = Sight(model.visual, self.stats)
+        self.sight = Sight(model.visual, self.stats)
         self._memory = tree.stats().ram_budget
         self._step_tokens = step_tokens
         self._max_running = max_running
@@ -157,7 +157,7 @@ class Batch:
             wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
             try:
                 span = branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
-                spans.append(self._sight.shown(span, branch.job.request))
+                spans.append(self.sight.shown(span, branch.job.request))
                 ran.append((branch, count, wanted))
             except Exception as error:
                 self._fail(branch, error)

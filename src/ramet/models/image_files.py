@@ -21,6 +21,9 @@ PIXELS = 64_000_000
 FRAMES = 768
 """The most frames that a film may have."""
 
+NAMED = "sha256:"
+"""How the name of a picture begins that stands in place of its content."""
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
@@ -71,6 +74,10 @@ def from_data_url(url: str) -> bytes:
     if scheme in ("http", "https"):
         raise ImageError(
             "pictures are not fetched from the network: send the picture itself as data:image/png;base64,..."
+        )
+    if url.startswith(NAMED):
+        raise ImageError(
+            "a client showed it to the server, which does not keep pictures: of this one it knows the name"
         )
     if scheme != "data":
         raise ImageError("the URL of a picture must begin with data:, as in data:image/png;base64,...")

@@ -55,8 +55,8 @@ class TreeStats:
 class Tree:
     """Nodes, the radix tree of their tokens, and the states along it, under a byte budget for memory.
 
-    All calls come from one thread, save those that only read (`node`, `children`, `path`, `nodes`, `stats`) and
-    `store`, which may come from any.
+    All calls come from one thread, save those that only read (`node`, `children`, `path`, `nodes`, `match`, `stats`)
+    and `store`, which may come from any.
     """
 
     def __init__(
