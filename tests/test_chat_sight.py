@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken
 
-from ramet.chat import Chat, Tokenizer
+from ramet.chat import Chat, Tokenizer, sight
 from ramet.chat.messages import MessageError
 from ramet.chat.prompt import Prompt
 from ramet.chat.sight import by_name
@@ -140,6 +140,16 @@ def test_a_template_that_shows_no_pictures_is_not_believed() -> None:
 def test_a_part_that_is_no_picture_is_named(part: dict[str, Any], message: str) -> None:
     with pytest.raises(MessageError, match=rf"messages\[1\]\.content\[1\].*{message}"):
         chat("qwen").render([{"role": "system", "content": "s"}, {"role": "user", "content": [text("a"), part]}])
+
+
+def test_what_unfolds_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [data_url(encoded(shot)) for shot in film(6)]
+    monkeypatch.setattr(sight, "FILM_PIXELS", 5 * 72 * 56)
+    with pytest.raises(MessageError, match=r"this film cannot be used: it has more than 768 frames, or"):
+        chat("qwen").render([{"role": "user", "content": [{"type": "video", "video": frames}]}])
+    monkeypatch.setattr(sight, "_SHOWN", 1 << 17)
+    with pytest.raises(MessageError, match=r"content\[3\]: this picture.*with those before it, it has more than 0 MiB"):
+        chat("qwen").render([{"role": "user", "content": [image(ONE)] * 9}])
 
 
 def test_a_message_by_its_pictures_names() -> None:

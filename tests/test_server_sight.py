@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,15 @@ def test_a_picture_is_encoded_once_and_its_rows_are_reused(server: Serving) -> N
     # the same picture at another place in another session is not encoded again
     ask(server, user("Two: ", OTHER, ONE))
     assert encodings(server) == before + 2
+
+
+def test_many_at_once_encode_a_picture_once(server: Serving) -> None:
+    new = data_url(encoded(drawing(100, 100, 9)))
+    before = encodings(server)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda n: ask(server, user(f"{n % 4}", new)), range(8)))
+    assert encodings(server) == before + 1
+    assert [odds(answer) for answer in answers[:4]] == [odds(answer) for answer in answers[4:]]
 
 
 def test_a_conversation_goes_on_with_its_pictures(server: Serving) -> None:

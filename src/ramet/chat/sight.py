@@ -13,12 +13,24 @@ import numpy as np
 
 from ramet.chat.messages import MessageError, each_part, is_picture, is_video
 from ramet.chat.tokenizer import Tokenizer
-from ramet.models.image_files import NAMED, ImageError, from_base64, from_data_url, read_frames, read_image, same_size
+from ramet.models.image_files import (
+    FILM_PIXELS,
+    FRAMES,
+    NAMED,
+    ImageError,
+    from_base64,
+    from_data_url,
+    read_frames,
+    read_image,
+    same_size,
+)
 from ramet.models.images import Images, Pixels, Shown
 from ramet.models.pictures import Placed
 
 _KEPT = 256 << 20
 """Bytes of pixels that are kept, for a client sends all pictures of a conversation anew with every turn."""
+_SHOWN = 1 << 30
+"""Bytes of pixels that one request may show: small files can unfold to any size."""
 _FPS = 2.0
 """Frames a second in a film that does not say, as published processors sample."""
 
@@ -45,11 +57,14 @@ class Sight:
 
     def looks(self, messages: Sequence[Mapping[str, Any]]) -> list[Look]:
         """What `messages` show, in order. Raises MessageError, which names the place of a picture that cannot be."""
-        found = []
+        found, size = [], 0
         for place, part in each_part(messages):
             if is_picture(part):
                 try:
                     found.append(self._look(part))
+                    size += _size(found[-1])
+                    if size > _SHOWN:
+                        raise ImageError(f"with those before it, it has more than {_SHOWN >> 20} MiB of pixels")
                 except ImageError as error:
                     what = "film" if is_video(part) else "picture"
                     raise MessageError(f"{place}: this {what} cannot be used: {error}") from None
@@ -116,13 +131,23 @@ class Sight:
         if len(sources) == 1:
             head, _, body = sources[0].partition(",")
             if head.startswith("data:video/jpeg") and "," in body:  # frames, one after the other
-                frames = [read_image(from_base64(each)) for each in body.split(",")]
+                frames = _all(from_base64(each) for each in body.split(","))
             else:
                 frames, said = read_frames(from_data_url(sources[0]))
         else:
-            frames = [read_image(from_data_url(source)) for source in sources]
+            frames = _all(from_data_url(source) for source in sources)
         same_size(frames)
         return self._images.video(frames, fps or said or _FPS)
+
+
+def _all(files: Iterable[bytes]) -> list[Pixels]:
+    """A film's frames. Raises ImageError, as soon as they are too much."""
+    frames: list[Pixels] = []
+    for data in files:
+        frames.append(read_image(data))
+        if sum(frame.size for frame in frames) > 3 * FILM_PIXELS or len(frames) > FRAMES:
+            raise ImageError(f"it has more than {FRAMES} frames, or {FILM_PIXELS // 1_000_000} million pixels in all")
+    return frames
 
 
 def _sources(part: Mapping[str, Any]) -> tuple[bool, list[str], float | None]:

@@ -20,6 +20,8 @@ PIXELS = 64_000_000
 """The most pixels that a picture may have: a small file can unfold to any size."""
 FRAMES = 768
 """The most frames that a film may have."""
+FILM_PIXELS = 4 * PIXELS
+"""The most pixels that its frames may have together."""
 
 NAMED = "sha256:"
 """How the name of a picture begins that stands in place of its content."""
@@ -44,7 +46,7 @@ def read_frames(data: bytes) -> tuple[list[NDArray[np.uint8]], float | None]:
     """All pictures in an animated GIF, WebP or PNG, and how many come a second, if it says. Raises ImageError."""
     with _open(data) as image:
         count = getattr(image, "n_frames", 1)
-        if count > FRAMES or count * image.width * image.height > 4 * PIXELS:
+        if count > FRAMES or count * image.width * image.height > FILM_PIXELS:
             raise ImageError(f"it has {count} frames of {image.width} x {image.height} pixels, which is too much")
         frames, milliseconds = [], 0.0
         for index in range(count):

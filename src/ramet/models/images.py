@@ -94,7 +94,7 @@ class QwenImages:
     def image(self, pixels: Pixels) -> Picture:
         """See `Images`."""
         height, width = self.size(*pixels.shape[:2])
-        return self._picture([resized(pixels, height, width)] * self.temporal)
+        return self._picture(np.broadcast_to(resized(pixels, height, width), (self.temporal, height, width, 3)))
 
     def video(self, frames: Sequence[Pixels], fps: float) -> list[Shown]:
         """See `Images`. Each `temporal` frames are a picture, at the mean of the first and last one's times."""
@@ -107,7 +107,7 @@ class QwenImages:
         for first in range(0, len(ready), self.temporal):
             last = first + self.temporal
             middle = (seconds[first] + seconds[last - 1]) / 2
-            shown.append(Shown(f"<{middle:.1f} seconds>", self._picture(ready[first:last])))
+            shown.append(Shown(f"<{middle:.1f} seconds>", self._picture(np.stack(ready[first:last]))))
         return shown
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -151,10 +151,9 @@ class QwenImages:
         if max(height, width) > 200 * min(height, width):
             raise ImageError(f"it is {width} x {height} pixels: one side may be 200 times the other at most")
 
-    def _picture(self, frames: Sequence[Pixels]) -> Picture:
-        stacked = np.stack(frames)
-        height, width = stacked.shape[1] // self.patch, stacked.shape[2] // self.patch
-        return Picture(stacked, (1, height, width), height * width // self.merge**2)
+    def _picture(self, frames: Pixels) -> Picture:
+        height, width = frames.shape[1] // self.patch, frames.shape[2] // self.patch
+        return Picture(frames, (1, height, width), height * width // self.merge**2)
 
     @staticmethod
     def patches(picture: Picture, patch: int, merge: int) -> Tensor:
