@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +122,36 @@ def test_published_sizes_are_the_published_processors(height: int, width: int) -
 @given(st.integers(1, 9000), st.integers(1, 9000))
 @settings(deadline=None, max_examples=300)
 def test_kimis_sizes_are_the_published_processors(height: int, width: int) -> None:
-    theirs = pytest.importorskip("transformers.models.kimi_k25.image_processing_kimi_k25")
     images = KimiImages(14, 2, 4)
-    expected, padded = theirs.navit_resize(height, width, 14, 2, images.most, images.side)
+    expected, padded = _kimis("navit_resize")(height, width, 14, 2, images.most, images.side)
     assert images.size(height, width, images.most) == expected
     assert tuple(side + -side % 28 for side in expected) == padded
+
+
+def test_kimis_patches_are_the_published_processors() -> None:
+    for data in files().values():
+        pixels = read_image(data)
+        (height, width), (tall, wide) = _kimis("navit_resize")(*pixels.shape[:2], 4, 2, 500, 40)
+        smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        values = torch.zeros(1, 3, tall, wide)  # black
+        values[0, :, :height, :width] = torch.from_numpy(np.array(smaller)).permute(2, 0, 1)
+        expected, *grid = _kimis("patchify")(None, (values / 255 - 0.5) / 0.5, 4)
+        picture = KimiImages(4, 2, 4, 500, 500, 40).image(pixels)
+        assert picture.grid == (1, *grid)
+        assert (KimiImages.patches(picture, 4) - expected[0].flatten(1)).abs().max() < 1e-6
+
+
+@cache
+def _kimis(name: str) -> Any:
+    """A function of transformers' processor, whose module needs more than is installed here."""
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        pytest.skip("transformers is not installed")
+    file = Path(spec.origin).parent / "models/kimi_k25/image_processing_kimi_k25.py"
+    found = [node for node in ast.walk(ast.parse(file.read_text())) if getattr(node, "name", None) == name]
+    scope: dict[str, Any] = {"math": math, "torch": torch}
+    exec(compile(ast.Module(found, []), str(file), "exec"), scope)
+    return scope[name]
 
 
 @given(st.integers(1, 40), st.integers(1, 2000), st.integers(1, 2000))
@@ -189,6 +218,16 @@ def test_a_pictures_bits_do_not_depend_on_the_number_of_threads(qwen: Path, kimi
             assert torch.equal(tower.encode(picture), alone)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("preset", ["tiny-sight", "tiny-kimi-sight"])
+def test_bfloat16_weights_give_the_bits_of_their_widening(tmp_path: Path, preset: str) -> None:
+    half = write_random_checkpoint(tmp_path / "half", seed=3, preset=preset, dtype=torch.bfloat16)
+    save(load_trainable(half), tmp_path / "wide")
+    narrow, wide = _loaded(half).visual, _loaded(tmp_path / "wide").visual
+    assert narrow is not None and wide is not None
+    picture = narrow.images(half).image(np.asarray(drawing(90, 60)))
+    assert torch.equal(narrow.encode(picture), wide.encode(picture))
 
 
 # --- in a session ---

@@ -57,7 +57,7 @@ FAMILIES = (
         "DeepSeek V3", ("deepseek_v3", "kimi_k2"), ("DeepseekV3ForCausalLM",), "ramet.models.deepseek_v3", "DeepseekV3"
     ),
     Family(
-        "Kimi K2.5's text model",
+        "Kimi K2.5",
         ("kimi_k25",),
         ("KimiK25ForConditionalGeneration",),
         "ramet.models.deepseek_v3",
