@@ -429,6 +429,20 @@ def test_a_tower_that_does_not_fit_is_refused(
         models.load(folder)
 
 
+def test_kimis_bounds_are_read_in_both_forms(tmp_path: Path) -> None:
+    assert KimiImages.load(tmp_path, 14, 2, 4) == KimiImages(14, 2, 4)
+    limits = {"in_patch_limit": 100, "in_patch_limit_each_frame": 50, "patch_limit_on_one_side": 20}
+    published = {"media_proc_cfg": {**limits, "patch_size": 14, "merge_kernel_size": 2, "fixed_output_tokens": None}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(published))
+    assert KimiImages.load(tmp_path, 14, 2, 4) == KimiImages(14, 2, 4, 100, 50, 20)
+    with pytest.raises(models.CheckpointError, match="patch_size: 14"):
+        KimiImages.load(tmp_path, 16, 2, 4)
+    native = {"max_patches": 100, "size": {"max_height": 20, "max_width": 20}, "merge_size": 2}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(native))
+    (tmp_path / "video_preprocessor_config.json").write_text(json.dumps({"max_patches": 50}))
+    assert KimiImages.load(tmp_path, 14, 2, 4) == KimiImages(14, 2, 4, 100, 50, 20)
+
+
 def test_a_processor_that_asks_for_something_else_is_refused(qwen: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(qwen, folder)

@@ -36,25 +36,30 @@ class KimiImages:
 
     @classmethod
     def load(cls, folder: Path, patch: int, merge: int, temporal: int) -> KimiImages:
-        """Bounds from `preprocessor_config.json`, where it is. Raises CheckpointError for what is not computed here."""
-        path = folder / "preprocessor_config.json"
-        outer = Fields(read_json(path) if path.is_file() else {}, str(path))
+        """Bounds from `preprocessor_config.json`, as published (`media_proc_cfg`) or in transformers' words.
+
+        Raises CheckpointError for what is not computed here.
+        """
+        outer = _read(folder / "preprocessor_config.json")
         fields = outer.object("media_proc_cfg") if outer.get("media_proc_cfg") else outer
+        films = _read(folder / "video_preprocessor_config.json")
         for name, value in (
             ("patch_size", patch),
             ("merge_kernel_size", merge),
+            ("merge_size", merge),
             ("temporal_merge_kernel_size", temporal),
         ):
             fields.must_be(name, value)
         for name in ("image_mean", "image_std"):
             fields.must_be(name, [0.5, 0.5, 0.5])
+        side = fields.object("size").integer("max_height", cls.side) if fields.get("size") else cls.side
         return cls(
             patch,
             merge,
             temporal,
-            fields.integer("in_patch_limit", cls.most),
-            fields.integer("in_patch_limit_each_frame", cls.video_most),
-            fields.integer("patch_limit_on_one_side", cls.side),
+            fields.integer("in_patch_limit", fields.integer("max_patches", cls.most)),
+            fields.integer("in_patch_limit_each_frame", films.integer("max_patches", cls.video_most)),
+            fields.integer("patch_limit_on_one_side", side),
         )
 
     def image(self, pixels: Pixels) -> Picture:
@@ -96,3 +101,7 @@ class KimiImages:
         values = normalised(picture.frames, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         cut = values.reshape(count, 3, height, patch, width, patch).transpose(0, 2, 4, 1, 3, 5)
         return torch.from_numpy(np.ascontiguousarray(cut).reshape(count * height * width, -1))
+
+
+def _read(path: Path) -> Fields:
+    return Fields(read_json(path) if path.is_file() else {}, str(path))
