@@ -54,6 +54,7 @@ class Recorder:
         self.vocab_size = inner.vocab_size
         self.context_length = inner.context_length
         self.fingerprint = inner.fingerprint
+        self.visual = inner.visual
         self.steps: list[list[tuple[int, int]]] = []
         self.before: Callable[[Sequence[Span]], None] = lambda spans: None
 

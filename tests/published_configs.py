@@ -65,7 +65,15 @@ def _qwen3_5(hidden: int, layers: int, heads: int, kv_heads: int, values: int, *
         "model_type": "qwen3_5_moe" if moe else "qwen3_5",
         "text_config": text,
         "tie_word_embeddings": tied,
-        "vision_config": {"depth": 27, "hidden_size": 1152, "model_type": "qwen3_5"},
+        "vision_config": {
+            "depth": 27,
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_heads": 16,
+            "out_hidden_size": hidden,
+            "num_position_embeddings": 2304,
+            "model_type": "qwen3_5",
+        },
     }
 
 
@@ -106,7 +114,9 @@ KIMI_K25 = {
         "rope_scaling": _YARN | {"factor": 64, "beta_fast": 32.0, "beta_slow": 1.0},
         "quantization_config": INT4,
     },
-    "vision_config": {"vt_hidden_size": 1152, "vt_num_hidden_layers": 27},
+    "vision_config": {
+        "vt_hidden_size": 1152, "vt_intermediate_size": 4304, "vt_num_hidden_layers": 27, "vt_num_attention_heads": 16,
+    },
 }  # fmt: skip
 GLM_5 = _LATENT | {
     "architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", "dtype": "bfloat16",

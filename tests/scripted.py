@@ -28,6 +28,7 @@ class ScriptedModel:
         self.vocab_size = tokenizer.vocab_size
         self.context_length = context_length
         self.fingerprint = "scripted"
+        self.visual = None
         self._tokenizer = tokenizer
         self._script = script
         self._opening = tokenizer.encode("<|im_start|>assistant\n")

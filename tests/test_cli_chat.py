@@ -173,3 +173,27 @@ def test_ctrl_c_stops_the_reply_and_not_the_chat(checkpoint: Path, home: Path) -
     assert process.returncode == 0, (told + err).decode()
     assert "Stopped; this reply is not kept" in told.decode()
     assert "/goto PLACE" in out.decode()
+
+
+def test_a_picture_is_shown_with_the_next_question(home: Path, tmp_path: Path) -> None:
+    from tests.pictures import drawing, encoded, film
+
+    sight = write_random_checkpoint(tmp_path / "sight", seed=0, preset="tiny-sight")
+    (tmp_path / "a b.png").write_bytes(encoded(drawing(90, 60)))
+    shots = film(3)
+    (tmp_path / "c.gif").write_bytes(encoded(shots[0], "GIF", save_all=True, append_images=shots[1:]))
+    (tmp_path / "d.png").write_bytes(b"not a picture")
+    lines = [f'/show "{tmp_path}/a b.png"', "what is it?", "and now?", f"/show {tmp_path}/c.gif", "a film", "/tree"]
+    result = chat(sight, *lines, f"/show {tmp_path}/d.png", f"/show {tmp_path}/e.png", "/retry", "/quit")
+    assert result.exit_code == 0, result.output
+    first, second, third, again = replies(result)
+    assert first[1] > 30 and second[2] > 30 and third[1] > second[1] + 40
+    assert again[1:] == (third[1], again[2]) and again[2] > third[2]
+    assert "[image] what is it?" in result.output and "[video] a film" in result.output
+    assert "d.png: it is no picture" in result.output and "cannot read" in result.output
+    later = chat(sight, "and that?", "/quit", options=("--session", again[0]))
+    assert replies(later)[0][2] > third[1] - 16  # but for the generation prompt
+
+
+def test_a_text_model_is_shown_nothing(checkpoint: Path, home: Path) -> None:
+    assert "reads text only" in chat(checkpoint, "/show a.png", "/quit").output

@@ -8,20 +8,43 @@ from typing import Any
 
 from ramet.errors import RametError
 
+_READS = {False: "this model reads text only", True: "only text, pictures and films can be read"}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names under which clients send an assistant's reasoning, the standard one first."""
+
+
+_IMAGES = ("image", "image_url")
+_VIDEOS = ("video", "video_url")
+
+
+def is_video(part: Any) -> bool:
+    """Whether a part of a content is a film."""
+    return isinstance(part, Mapping) and part.get("type") in _VIDEOS
+
+
+def is_picture(part: Any) -> bool:
+    """Whether a part of a content is a picture or a film."""
+    return isinstance(part, Mapping) and part.get("type") in _IMAGES + _VIDEOS
 
 
 class MessageError(RametError):
     """A conversation is not in OpenAI's chat form; the message names the place."""
 
 
-def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def each_part(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every part of every content that is a list, and its place."""
+    for place, message in _each(messages, "messages"):
+        content = message.get("content")
+        for index, part in enumerate(content if isinstance(content, list | tuple) else ()):
+            yield f"{place}.content[{index}]", part
+
+
+def for_template(messages: Sequence[Mapping[str, Any]], *, sight: bool = False) -> list[dict[str, Any]]:
     """Copies of `messages` as templates expect them; the originals are left alone.
 
     Fields that are None go (templates would print them), a call's arguments become an object, reasoning is called
     `reasoning_content`, the role `developer` is `system`, and system messages that open a conversation become one.
-    Raises MessageError where a message has not the form it should have.
+    Pictures are for models with `sight`. Raises MessageError where a message has not the form it should have.
     """
     plain: list[dict[str, Any]] = []
     for place, message in _each(messages, "messages"):
@@ -30,7 +53,7 @@ def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             raise MessageError(f"{place} has no role")
         if copy["role"] == "developer":
             copy["role"] = "system"
-        _check_content(copy.get("content"), place)
+        _check_content(copy.get("content"), place, sight)
         reasoning = next((copy[name] for name in _REASONING if isinstance(copy.get(name), str)), None)
         if reasoning is not None:
             copy["reasoning_content"] = reasoning
@@ -59,10 +82,10 @@ def text_of(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if content is None or isinstance(content, str):
         return content or ""
-    return "".join(part["text"] for part in content)
+    return "".join(part.get("text", "") for part in content)
 
 
-def _check_content(content: Any, place: str) -> None:
+def _check_content(content: Any, place: str, sight: bool) -> None:
     if content is None or isinstance(content, str):
         return
     if not isinstance(content, Sequence):
@@ -70,9 +93,11 @@ def _check_content(content: Any, place: str) -> None:
     for index, part in enumerate(content):
         if not isinstance(part, Mapping):
             raise MessageError(f"{place}.content[{index}] is not an object")
+        if sight and is_picture(part):
+            continue
         if not isinstance(part.get("text"), str):
             kind = part.get("type", "unknown")
-            raise MessageError(f"{place}.content[{index}] is of type {kind!r}; only text can be read")
+            raise MessageError(f"{place}.content[{index}] is of type {kind!r}; {_READS[sight]}")
 
 
 def _calls(calls: Any, place: str) -> list[dict[str, Any]]:

@@ -10,12 +10,15 @@ from typing import Any
 from ramet.chat.events import assistant_message
 from ramet.chat.format import Format
 from ramet.chat.formats import format_of_template
-from ramet.chat.messages import for_template
+from ramet.chat.messages import MessageError, for_template
 from ramet.chat.parser import Parser
 from ramet.chat.segments import Segments, assign
+from ramet.chat.sight import Sight, without_pixels
 from ramet.chat.template import ChatTemplate, TemplateError, load_templates
 from ramet.chat.tokenizer import Tokenizer
 from ramet.chat.written import Place, WrittenReplies
+from ramet.models.images import Images
+from ramet.models.pictures import Placed
 
 ReplyTokens = Callable[[str], Sequence[int] | None]
 """Gives the tokens that a model wrote for exactly this text, if one did."""
@@ -64,6 +67,8 @@ class Prompt:
     generation_prompt: str
     """The text behind the last boundary, in which a reply begins. When the reply comes back as a message,
     `reply_tokens` is asked for this text and what the model wrote, end-of-turn token included."""
+    pictures: tuple[Placed, ...] = ()
+    """The pictures that the messages show, in order, at the positions of their rows."""
     continued: int = 0
     """How many leading tokens are a node's own, taken as they are; 0 where the whole conversation was rendered."""
 
@@ -76,18 +81,24 @@ class Prompt:
 class Chat:
     """The chat format of one checkpoint. Safe to use from several threads."""
 
-    def __init__(self, templates: dict[str, ChatTemplate], tokenizer: Tokenizer) -> None:
-        """`templates` as `load_templates` gives them."""
+    def __init__(self, templates: dict[str, ChatTemplate], tokenizer: Tokenizer, images: Images | None = None) -> None:
+        """`templates` as `load_templates` gives them; `images` is the processor of a model with a vision tower."""
         self.tokenizer = tokenizer
         self.format: Format = format_of_template("".join(template.source for template in templates.values()))
+        self._sight = None if images is None else Sight(images, tokenizer)
         self._templates = templates
         self._segments = Segments(tokenizer, self.format)
         self._replies = WrittenReplies()
 
     @classmethod
-    def load(cls, path: str | Path, tokenizer: Tokenizer) -> Chat:
+    def load(cls, path: str | Path, tokenizer: Tokenizer, images: Images | None = None) -> Chat:
         """The chat format of the checkpoint in folder `path`. Raises TemplateError if it has none."""
-        return cls(load_templates(path), tokenizer)
+        return cls(load_templates(path), tokenizer, images)
+
+    @property
+    def sees(self) -> bool:
+        """Whether messages may show pictures."""
+        return self._sight is not None
 
     def render(
         self,
@@ -107,7 +118,8 @@ class Chat:
 
         Raises MessageError for messages in the wrong form, TemplateError with what the template says against them.
         """
-        given = for_template(messages)
+        given = for_template(messages, sight=self.sees)
+        looks = self._sight.looks(given) if self._sight is not None else []
         tools = list(tools) if tools else None
         variables = {**self.format.named, **self.tokenizer.named_tokens, **template_kwargs, "documents": None}
         if enable_thinking is not None:
@@ -119,24 +131,33 @@ class Chat:
             text = template.render({**variables, "messages": conversation, "add_generation_prompt": generate})
             return self._segments.cut(_encodable(text))
 
-        conversation = self._segments.protect(given)
+        conversation = self._segments.protect(without_pixels(given) if looks else given)
         pieces = cut(conversation, add_generation_prompt)
         texts = [self._segments.unprotect(piece) for piece in pieces]
         shown = assign(texts[:-1], given, tools, self.format) if given else []
         parts: list[Sequence[int]] = []
         boundaries: list[int] = []
         tokens: list[int] = []
+        pictures: list[Placed] = []
+        left = len(looks)
         place = Place()
         for piece, text, message in zip(pieces, texts, shown, strict=False):
             written = None
             if reply_tokens is not None and (message is None or message["role"] == "assistant"):
                 written = self._written(place, text, message, reply_tokens)
-            parts.append(written or self._segments.encode(piece))
-            tokens.extend(parts[-1])
+            part = written or self._segments.encode(piece)
+            if looks and self._sight is not None and not written:
+                part, placed = self._sight.expand(part, looks, len(tokens))
+                pictures += placed
+            parts.append(part)
+            tokens.extend(part)
             boundaries.append(len(tokens))
             place.go_past(text)
         parts.append(self._segments.encode(pieces[-1]))
         tokens.extend(parts[-1])
+
+        if looks:
+            raise MessageError(f"this checkpoint's chat template shows {left - len(looks)} of {left} pictures")
 
         departures = {len(tokens)}
         if add_generation_prompt:
@@ -158,6 +179,7 @@ class Chat:
             texts=texts[:-1],
             save_at=_thinned(departures),
             generation_prompt=texts[-1],
+            pictures=tuple(pictures),
         )
 
     def parser(self, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> Parser:

@@ -27,6 +27,7 @@ HELP = """\
 /back [N]      take back the last N turns (1); what you say next is a new branch
 /retry         ask the last question again; the new reply is a branch beside the old one
 /tree          the tree of this chat; ● is where you are
+/show FILE     show a picture, or an animated one, with the next question
 /save FILE     write the messages from the start to here as JSON
 /help          this
 /quit          leave; Ctrl-D does too. Ctrl-C stops a reply"""
@@ -84,12 +85,15 @@ class Terminal:
         self.conversation = conversation
         self.file = file
         self.last, self.kept = self._remembered()
+        self.shown: list[dict[str, Any]] = []
+        """What is to be shown with the next question."""
         self.commands: dict[str, Callable[[list[str]], None]] = {
             "/fork": self.fork,
             "/goto": self.goto,
             "/back": self.back,
             "/retry": self.retry,
             "/tree": self.tree,
+            "/show": self.show_file,
             "/save": self.save,
             "/help": lambda _: console.print(HELP, markup=False),
         }
@@ -108,7 +112,7 @@ class Terminal:
                 continue
             try:
                 if not line.startswith("/"):
-                    self.show(self.conversation.say(line))
+                    self.show(self.conversation.say(self.with_pictures(line)))
                 elif not self.follow(line):
                     break
                 self.remember()
@@ -212,6 +216,21 @@ class Terminal:
                 ),
             )
         )
+
+    def show_file(self, words: list[str]) -> None:
+        from ramet.cli.pictures import picture_part
+
+        if len(words) != 1:
+            raise RametError("say which: /show FILE")
+        if not self.conversation.runtime.chat.sees:
+            raise RametError("this model reads text only: it has no vision tower")
+        self.shown.append(picture_part(Path(words[0]).expanduser()))
+        console.print(f"{words[0]} goes with your next question.", markup=False)
+
+    def with_pictures(self, text: str) -> str | list[dict[str, Any]]:
+        """What the user says, behind the pictures that were to be shown with it."""
+        shown, self.shown = self.shown, []
+        return [*shown, {"type": "text", "text": text}] if shown else text
 
     def save(self, words: list[str]) -> None:
         if len(words) != 1:

@@ -12,6 +12,9 @@ from ramet.engine.runtime import Runtime
 from ramet.errors import RametError
 from ramet.tree import Node
 
+Content = str | list[dict[str, Any]]
+"""What a user says: text, or parts in OpenAI's chat form, which may be pictures."""
+
 
 class ChatError(RametError):
     """A chat command that cannot be followed here."""
@@ -34,7 +37,7 @@ class Conversation:
         self.sampling = sampling
         self.node: Node | None = None
         """The last reply (or, after going back, the one before); None at the start."""
-        self.question: str | None = None
+        self.question: Content | None = None
         """What the user said last: what `retry` asks again."""
 
     def messages(self) -> list[dict[str, Any]]:
@@ -57,14 +60,14 @@ class Conversation:
         """The nodes from the first message to here."""
         return self.runtime.tree.path(self.node) if self.node is not None else []
 
-    def say(self, text: str) -> Generator[Piece | FinishEvent]:
+    def say(self, content: Content) -> Generator[Piece | FinishEvent]:
         """Ask and stream the reply; ends with the FinishEvent. The place moves only when a reply is whole.
 
         Closing the iterator early cancels the reply.
         """
-        self.question = text
+        self.question = content
         runtime = self.runtime
-        asked = [*self.messages(), {"role": "user", "content": text}]
+        asked = [*self.messages(), {"role": "user", "content": content}]
         tools = self.tools()
         prompt = runtime.chat.render(asked, tools, reply_tokens=runtime.tree.reply_tokens)
         request = Request(
@@ -72,6 +75,7 @@ class Conversation:
             prompt.boundaries,
             prompt.messages,
             prompt.save_at,
+            prompt.pictures,
             sampling=self.sampling,
             parse_reply=lambda reply: runtime.chat.parse(reply, tools, prompt),
             store=True,
@@ -102,8 +106,8 @@ class Conversation:
             raise ChatError("there is nothing to ask again yet")
         question = self.question
         if self.node is not None and (asked := self.last_question(self.path())) is not None:
-            index, text = asked
-            if text == question:
+            index, before = asked
+            if before == question:
                 self.node = self.path()[index].parent
         return self.say(question)
 
@@ -128,10 +132,11 @@ class Conversation:
         self.question = asked[1] if asked is not None else None
 
     @staticmethod
-    def last_question(path: Sequence[Node]) -> tuple[int, str] | None:
-        """Index in `path` and text of the last user message."""
+    def last_question(path: Sequence[Node]) -> tuple[int, Content] | None:
+        """Index in `path` and content of the last user message."""
         for index in range(len(path) - 1, -1, -1):
             message = path[index].message
             if message is not None and message.get("role") == "user":
-                return index, str(message.get("content"))
+                content = message.get("content")
+                return index, content if isinstance(content, list) else str(content)
         return None

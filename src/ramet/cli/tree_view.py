@@ -21,12 +21,17 @@ def message_text(message: Mapping[str, Any] | None) -> str:
         return ""
     content = message.get("content")
     if isinstance(content, list):
-        content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        content = " ".join(_part_text(part) for part in content if isinstance(part, Mapping))
     parts = [str(content)] if content else []
     for call in message.get("tool_calls") or ():
         function = call.get("function", call)
         parts.append(f"{function.get('name')}({function.get('arguments')})")
     return " ".join(parts)
+
+
+def _part_text(part: Mapping[str, Any]) -> str:
+    kind = str(part.get("type", "text")).removesuffix("_url")
+    return f"[{kind}]" if kind in ("image", "video") else str(part.get("text", ""))
 
 
 def node_line(

@@ -17,6 +17,7 @@ from ramet.engine.handle import Handle
 from ramet.engine.request import Event, FinishEvent, FinishReason, Message
 from ramet.engine.schedule import Pace, saves_in_reply, share_prefill
 from ramet.engine.sharing import find_leader
+from ramet.engine.sight import Sight
 from ramet.engine.stats import EngineStats
 from ramet.engine.storing import Storing
 from ramet.errors import RametError
@@ -49,6 +50,7 @@ class Batch:
         self._tree = tree
         self._tokenizer = tokenizer
         self._storing = Storing(tree)
+        self.sight = Sight(model.visual, self.stats)
         self._memory = tree.stats().ram_budget // (1 if tree.on_disk else WITHOUT_DISK)
         self._step_tokens = step_tokens
         self._max_running = max_running
@@ -127,7 +129,7 @@ class Batch:
 
     def _place(self, branch: Branch) -> None:
         """Find the branch its place: behind another one that computes what it needs, or in the tree."""
-        match = self._tree.match(branch.job.request.tokens)
+        match = self._tree.match(branch.job.prompt)
         branch.following = find_leader(branch, self._branches, match.resume)
         if branch.following is None:
             placing.from_tree(branch, self._tree, match, self._tokenizer)
@@ -186,13 +188,14 @@ class Batch:
     def _span(self, branch: Branch, count: int) -> Span:
         """The branch's next `count` tokens, or all that are known and guesses behind them."""
         if guesses := drafting.guesses(branch, self._drafts, self._model.context_length):
-            return drafting.begin(branch, guesses).span
+            return drafting.begin(branch, guesses, self.sight).span
         assert branch.cursor is not None
         start = branch.cursor.position
         last = start + count == len(branch.tokens)
         wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
         branch.before = None
-        return branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
+        span = branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
+        return self.sight.shown(span, branch.job.request)
 
     def _choose(self) -> list[tuple[Branch, int]]:
         """Who runs how many tokens in this step: every reply one, and a share of the budget for the prompts."""

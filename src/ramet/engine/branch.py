@@ -17,6 +17,7 @@ from ramet.engine.request import Divergence, FinishReason, Message, Request, Sam
 from ramet.engine.sampling import Sampler, log_probabilities
 from ramet.engine.schedule import save_points, until_save_in_reply
 from ramet.engine.stop import StopStrings
+from ramet.models.pictures import session_tokens
 from ramet.models.states import Span
 from ramet.tree import Bill, Cursor, Node
 
@@ -32,6 +33,7 @@ class Job:
     matcher: Matcher | None
     """At the start of the request's grammar."""
     prompt: NDArray[np.int32] = field(init=False)
+    """By which the tree knows it: the request's tokens, with those of the pictures' own in their rows."""
     boundaries: list[int] = field(init=False)
     """Where nodes end in the prompt; a prompt without messages is one node."""
     start: int = 0
@@ -43,7 +45,7 @@ class Job:
     """When the prompt was through and the first token drawn."""
 
     def __post_init__(self) -> None:
-        self.prompt = np.asarray(self.request.tokens, np.int32)
+        self.prompt = session_tokens(self.request.tokens, self.request.pictures)
         self.boundaries = list(self.request.boundaries) or [len(self.prompt)]
 
     @property

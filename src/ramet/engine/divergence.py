@@ -50,12 +50,16 @@ def explain(request: Request, departure: Departure, lost: int, resume: int, toke
     return Divergence(
         position=position,
         there=there,
-        there_text=None if there is None else tokenizer.decode([there], specials=True),
+        there_text=None if there is None else _text(there, tokenizer),
         came=came,
         came_text=tokenizer.decode([came], specials=True),
         cause=cause,
         lost=lost,
     )
+
+
+def _text(token: int, tokenizer: Tokenizer) -> str:
+    return "(a picture)" if token < 0 else tokenizer.decode([token], specials=True)
 
 
 def cause_of(request: Request, departure: Departure) -> Cause:

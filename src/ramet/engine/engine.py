@@ -78,7 +78,10 @@ class Engine:
         self._thread.join()
 
     def submit(self, request: Request) -> Handle:
-        """Queue a request. Raises RequestError (GrammarError), naming what is wrong, if it can never be run."""
+        """Queue a request, its pictures encoded first where they are not known.
+
+        Raises RequestError (GrammarError), naming what is wrong, if it can never be run.
+        """
         check_request(request, self.model, self.max_running)
         if request.store and not self.tree.on_disk:
             raise RequestError("store: sessions are kept in memory only; give the tree a directory to store them in")
@@ -87,6 +90,8 @@ class Engine:
         matcher = self._grammars.compile(request.grammar) if request.grammar else None
         handle = Handle(request, lambda handle: self._inbox.put(lambda: self._batch.cancel(handle)))
         job = Job(request, settings, handle, matcher)
+        if request.pictures:
+            self._batch.sight.prepare(request, self.tree.match(job.prompt).resume)
         self._put(lambda: self._batch.accept(job))
         return handle
 

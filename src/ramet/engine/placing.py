@@ -19,7 +19,7 @@ def needs(branch: Branch, layout: StateLayout) -> int:
 def from_tree(branch: Branch, tree: Tree, match: Match, tokenizer: Tokenizer) -> None:
     """Begin where the tree's saved states allow; `match` is what the tree knows of the prompt now."""
     job = branch.job
-    cursor = tree.open(job.request.tokens, match=match, limit=job.limit, boundaries=job.boundaries)
+    cursor = tree.open(job.prompt, match=match, limit=job.limit, boundaries=job.boundaries)
     cursor.expect(job.expected)
     branch.begin(cursor)
     lost = min(match.position, job.limit) - cursor.position

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ramet.engine.grammar import Grammar
 from ramet.errors import RametError
 from ramet.models.base import Model
+from ramet.models.pictures import Placed
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 
@@ -74,6 +75,8 @@ class Request:
     """The message that ends at each boundary (the same length as `boundaries`), or empty."""
     save_at: Sequence[int] = ()
     """Positions where a later request is expected to leave this one: states are saved there."""
+    pictures: Sequence[Placed] = ()
+    """The pictures that the prompt shows, in order; their rows, in `tokens`, are marks of the vocabulary."""
     continued: int = 0
     """How many of the tokens the caller took from a node that it chose to go on from."""
     sampling: Sampling = Sampling()
@@ -110,6 +113,12 @@ def check_request(request: Request, model: Model, max_running: int) -> None:
         raise RequestError(f"{len(request.messages)} messages for {len(request.boundaries)} boundaries")
     if any(not 0 <= position <= length for position in request.save_at):
         raise RequestError(f"save_at must lie in 0 to {length}")
+    if request.pictures and model.visual is None:
+        raise RequestError("the prompt shows pictures, but this model reads text only")
+    if any(before.end >= each.position for before, each in pairwise(request.pictures)) or any(
+        not 0 < each.position < each.end <= length for each in request.pictures
+    ):
+        raise RequestError(f"pictures must come one after the other, each behind its mark, within 1 to {length}")
     if request.sampling.n > max_running:
         raise RequestError(f"n is {request.sampling.n}; at most {max_running} replies can run at once")
 

@@ -44,7 +44,7 @@ class Runtime:
         path = Path(path)
         model = models.load(path, ahead=drafts > 0)
         tokenizer = Tokenizer.load(path)
-        chat = Chat.load(path, tokenizer)
+        chat = Chat.load(path, tokenizer, None if model.visual is None else model.visual.images(path))
         defaults = checkpoint_defaults(path)  # before the tree: an error from here on would leave its directory locked
         tree = Tree(model.layout, model.fingerprint, ram_bytes=ram_bytes, directory=tree_dir, disk_bytes=disk_bytes)
         engine = Engine(model, tree, tokenizer, defaults=defaults, drafts=drafts)

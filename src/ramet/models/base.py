@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ramet.models.pictures import Tower
 from ramet.models.states import Span, StateLayout
 
 
@@ -16,6 +17,8 @@ class Model(Protocol):
     layout: StateLayout
     vocab_size: int
     context_length: int
+    visual: Tower | None
+    """What encodes pictures; None for a model that reads text only."""
     fingerprint: str
     """Hex digest of the config, every weight and the kernels' build: states are valid only under the same one."""
 

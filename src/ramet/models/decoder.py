@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ramet.models.errors import ContextLengthError
 from ramet.models.layers import Embedding, Layer, Linear, RMSNorm
+from ramet.models.pictures import Tower
 from ramet.models.published import Published
 from ramet.models.run import Run, ServingRun, TrainingRun, last_rows
 from ramet.models.states import Recurrent, Rows, Span, StateLayout, Window
@@ -76,6 +77,8 @@ class Decoder(nn.Module):
 
     config_type: ClassVar[type[Config]]
     published: ClassVar[Published]
+    visual: Tower | None
+    """The vision tower, where the checkpoint has one; its parameters are below `visual.`."""
 
     def __init__(self, config: Config, layers: Iterable[Layer], *, zero_centred_norm: bool = False) -> None:
         super().__init__()
@@ -83,6 +86,7 @@ class Decoder(nn.Module):
         self.vocab_size = config.vocab_size
         self.context_length = config.max_position_embeddings
         self.fingerprint = ""
+        self.visual = None
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, zero_centred=zero_centred_norm)
@@ -113,7 +117,7 @@ class Decoder(nn.Module):
 
     def hidden(self, run: Run) -> Tensor:
         """The run's tokens through all layers, before the last norm: `[..., hidden]`."""
-        x = self.embed_tokens(run.tokens)
+        x = run.seen(self.embed_tokens(run.tokens))
         for layer in self.layers:
             x = layer(x, run)
         return x
@@ -151,7 +155,7 @@ class Decoder(nn.Module):
         if self.ahead is not None:
             hidden = self.norm(x, run)
             run.chosen = None
-            self.ahead(self.embed_tokens(run.tokens), run.before(hidden, self.ahead.last.name), run)
+            self.ahead(run.seen(self.embed_tokens(run.tokens)), run.before(hidden, self.ahead.last.name), run)
             end = 0
             for span in spans:
                 start, end = end, end + len(span.tokens)
@@ -170,9 +174,7 @@ class Decoder(nn.Module):
         offset = self.layout.fixed_offsets[self.ahead.last.name]
         last = [span.state[offset : offset + self.config.hidden_size][None] for span in spans]
         x = torch.cat([rows for pair in zip(last, before, strict=True) for rows in pair if rows is not None])
-        parts = [
-            Span(span.tokens[:n], span.position, span.pages, span.state) for span, n in zip(spans, known, strict=True)
-        ]
+        parts = [_part(span, 0, n) for span, n in zip(spans, known, strict=True)]
         for guess in range(guesses):
             run = ServingRun(parts, self.layout)
             x = self.ahead(self.embed_tokens(run.tokens), x, run)[last_rows(parts)]
@@ -180,7 +182,7 @@ class Decoder(nn.Module):
             for i, span in enumerate(spans):
                 at = known[i] + guess
                 span.tokens[at] = top[i]
-                parts[i] = Span(span.tokens[at : at + 1], span.position + at, span.pages, span.state)
+                parts[i] = _part(span, at, at + 1)
 
     def _check(self, span: Span) -> None:
         count = span.tokens.numel()
@@ -216,3 +218,9 @@ class Decoder(nn.Module):
             if isinstance(module, Layer):
                 module.initialise(generator, self.config.initializer_range)
         return self
+
+
+def _part(span: Span, start: int, end: int) -> Span:
+    """Some of a span's tokens, for a part of the model that leaves the state alone."""
+    positions = None if span.positions is None else span.positions[start:end]
+    return Span(span.tokens[start:end], span.position + start, span.pages, span.state, positions=positions)

@@ -21,6 +21,7 @@ from ramet.models.published import Names, Published
 from ramet.models.rope import Rope
 from ramet.models.run import LatentHeads, Routing, Run
 from ramet.models.states import PAGE_TOKENS, Rows
+from ramet.models.vision_kimi import KimiVision
 
 LATENT_EPS = 1e-6
 """Of the norms inside the attention, whatever `rms_norm_eps` is."""
@@ -217,15 +218,25 @@ class DeepseekV3(Decoder):
 
 
 class KimiK25(DeepseekV3):
-    """The text model of a Kimi K2.5."""
+    """A Kimi K2.5: a DeepSeek V3 with a vision tower."""
 
     config_type: ClassVar[type[Config]] = KimiK25Config
     published: ClassVar[Published] = Published(
         names=(
-            Names("language_model.model.", "language_model.lm_head.", ahead="language_model.model.layers.{layers}."),
+            Names(
+                "language_model.model.",
+                "language_model.lm_head.",
+                visual="",
+                ahead="language_model.model.layers.{layers}.",
+            ),
             Names("model.", ahead="model.layers.{layers}."),
         ),
-        left_out=("vision_tower.", "mm_projector."),
+        tower=("vision_tower.", "mm_projector."),
         predicts_ahead=True,
         wide=("e_score_correction_bias",),
     )
+
+    def __init__(self, config: KimiK25Config) -> None:
+        super().__init__(config)
+        if config.vision is not None:
+            self.visual = KimiVision(config.vision)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 from ramet.models.errors import CheckpointError
 from ramet.models.fields import Fields
+from ramet.models.vision_kimi import KimiVisionConfig
 from ramet.models.yarn import Yarn
 
 DENSE, SPARSE = "dense", "sparse"
@@ -146,17 +147,21 @@ class DeepseekV3Config:
 
 @dataclass(frozen=True, kw_only=True)
 class KimiK25Config(DeepseekV3Config):
-    """Sizes of the text model of a Kimi K2.5, a DeepSeek V3 inside `text_config`."""
+    """Sizes of a Kimi K2.5: a DeepSeek V3 inside `text_config`, a vision tower beside it."""
+
+    vision: KimiVisionConfig | None = None
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
         fields = Fields(config, source, refused)
         text = fields.object("text_config")
         tied = fields.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-        return super().from_json({**text.values, "tie_word_embeddings": tied}, text.source, refused)
+        read = super().from_json({**text.values, "tie_word_embeddings": tied}, text.source, refused)
+        return replace(read, vision=KimiVisionConfig.from_json(fields)) if fields.get("vision_config") else read
 
     def to_json(self, dtype: str, *, nested: bool) -> dict[str, Any]:
         text = super().to_json(dtype, nested=False)
+        del text["vision"]
         if not nested:
             return text
         return {
@@ -165,6 +170,7 @@ class KimiK25Config(DeepseekV3Config):
             "dtype": dtype,
             "tie_word_embeddings": self.tie_word_embeddings,
             "text_config": text | {"model_type": "kimi_k2"},
+            **(self.vision.to_json() if self.vision else {}),
         }
 
 

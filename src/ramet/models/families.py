@@ -11,11 +11,13 @@ from ramet.models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from ramet.models.decoder import Config, Decoder
+    from ramet.models.published import Published
 
     class DecoderType(Protocol):
         """A `Decoder` class that is built from its config alone."""
 
         config_type: type[Config]
+        published: Published
 
         def __call__(self, config: Config) -> Decoder: ...
 

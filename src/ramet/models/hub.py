@@ -20,6 +20,8 @@ _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
     "model.safetensors.index.json",
     "model*.safetensors",
     "LICENSE*",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,7 @@ from ramet.models.decoder import Config, Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
+from ramet.models.published import Published
 from ramet.models.quantization import Format, Kind, Quantization, quantization_of
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
     names = published.names[0 if nested else -1].at(model.config.num_hidden_layers)
     tensors: dict[str, Tensor] = {}
     for parameter, weight in model.named_parameters():
+        if not nested and parameter.startswith("visual."):
+            continue
         kept = (
             torch.float32
             if parameter.endswith(published.wide)
@@ -120,7 +123,8 @@ class _Sources:
             used.add(self.layout.of("lm_head.weight"))  # tied: a copy of the embedding, where it is written at all
         for name, entry in weights.entries.items():
             layers = model.config.num_hidden_layers
-            if name not in used and model.published.part_left_out(name, self.layout, layers) is None:
+            sees = model.visual is not None
+            if name not in used and model.published.part_left_out(name, self.layout, layers, sees=sees) is None:
                 raise CheckpointError(
                     f"{entry.file}: tensor {name}, {entry.dtype} {list(entry.shape)}, is no part of the model that "
                     "config.json describes"
@@ -204,12 +208,22 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
     return outputs * experts // len(names), inputs
 
 
-def describe(path: Path) -> Decoder:
-    """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
+def describe(path: Path, weights: Weights | None = None) -> Decoder:
+    """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded.
+
+    If its `weights` are there, a vision tower that they lack is left out.
+    """
     config = read_json(path)
     family = family_of(config, path).load()
     quantization_of(config, str(path))  # which may be of a kind that is not known
-    return build(family, family.config_type.from_json(config, str(path)), path)
+    read = family.config_type.from_json(config, str(path))
+    if weights is not None and getattr(read, "vision", None) is not None and not _has_tower(family.published, weights):
+        read = replace(read, vision=None)  # a copy for text alone, whose config still tells of the tower
+    return build(family, read, path)
+
+
+def _has_tower(published: Published, weights: Weights) -> bool:
+    return any(name.startswith(published.tower) for name in weights.entries)
 
 
 def build(family: DecoderType, config: Config, path: Path) -> Decoder:
@@ -223,7 +237,8 @@ def build(family: DecoderType, config: Config, path: Path) -> Decoder:
 
 def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
     path = folder / "config.json"
-    model, weights = describe(path), Weights(folder)
+    weights = Weights(folder)
+    model = describe(path, weights)
     prefix = model.published.layout_of(weights.entries, model.config.num_hidden_layers).ahead
     if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
         with torch.device("meta"):

@@ -20,6 +20,8 @@ class Names:
     embed: str = "embed_tokens."
     others: tuple[tuple[str, str], ...] = ()
     """Parts of names that differ: ours, theirs."""
+    visual: str = "model.visual."
+    """Before the vision tower's, in place of `visual.`."""
     ahead: str = ""
     """Before the part that predicts one token further (MTP); `{layers}` stands for the number of layers. The names of
     its module `block` follow at once."""
@@ -32,6 +34,8 @@ class Names:
         """The published name of a parameter of a `Decoder`."""
         if parameter.startswith("lm_head."):
             return self.head + parameter.removeprefix("lm_head.")
+        if parameter.startswith("visual."):
+            return self.visual + parameter.removeprefix("visual.")
         if parameter.startswith("embed_tokens."):
             return self.body + self.embed + parameter.removeprefix("embed_tokens.")
         if self.ahead and parameter.startswith("ahead."):
@@ -52,7 +56,9 @@ class Published:
     fused_experts: bool = False
     """Experts are written as `experts.gate_up_proj` and `experts.down_proj`; both forms are read."""
     left_out: tuple[str, ...] = ()
-    """How the names of parts begin that text generation does without, as a vision tower."""
+    """How the names of parts begin that predict ahead."""
+    tower: tuple[str, ...] = ()
+    """How the names of a vision tower's tensors begin: left out where the model has none."""
     predicts_ahead: bool = False
     """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP); what is not used of them is left out."""
     wide: tuple[str, ...] = ()
@@ -63,12 +69,15 @@ class Published:
         layouts = [names.at(layers) for names in self.names]
         return next((layout for layout in layouts if layout.of("embed_tokens.weight") in tensors), layouts[0])
 
-    def part_left_out(self, tensor: str, layout: Names, layers: int) -> str | None:
-        """In words, the part that a tensor belongs to, if that part is left out; `layers` is how many are run."""
+    def part_left_out(self, tensor: str, layout: Names, layers: int, *, sees: bool) -> str | None:
+        """In words, the part that a tensor belongs to, if that part is left out; `layers` is how many are run, `sees`
+        whether there is a vision tower.
+        """
         if tensor.endswith(".rotary_emb.inv_freq"):
             return "rotary frequencies, which config.json gives as well"
         layer = re.match(rf"{re.escape(layout.body)}layers\.(\d+)\.", tensor)
         if self.predicts_ahead and layer and int(layer[1]) >= layers:
             return PREDICTION
-        prefix = next((prefix for prefix in self.left_out if tensor.startswith(prefix)), None)
-        return None if prefix is None else PREDICTION if prefix == "mtp." else VISION
+        if self.tower and tensor.startswith(self.tower):
+            return None if sees else VISION
+        return PREDICTION if self.left_out and tensor.startswith(self.left_out) else None

@@ -6,6 +6,7 @@ Modules and parameters carry the names of the published checkpoints below `model
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from ramet.models.qwen3_5_config import FULL, MoEConfig, Qwen3_5Config
 from ramet.models.rope import Rope
 from ramet.models.run import AttentionHeads, DeltaHeads, Run
 from ramet.models.states import PAGE_TOKENS, Recurrent, Rows, Window
+from ramet.models.vision_qwen3_5 import Qwen3_5Vision
 
 
 class GatedDeltaNet(Layer):
@@ -160,16 +162,33 @@ class Qwen3_5(Decoder):
     published = Published(
         names=(Names("model.language_model.", ahead="mtp."), Names("model.", ahead="mtp.")),
         fused_experts=True,
-        left_out=("mtp.", "model.visual.", "visual."),
+        left_out=("mtp.",),
+        tower=("model.visual.", "visual."),
         wide=("A_log", "dt_bias", "linear_attn.norm.weight"),
     )
 
     def __init__(self, config: Qwen3_5Config) -> None:
-        rope = Rope.unscaled(config.rotary_dim, config.rope_theta)
+        rope = replace(
+            Rope.unscaled(config.rotary_dim, config.rope_theta),
+            axes=mrope_axes(config.rotary_dim // 2, config.mrope_section),
+        )
         layers = (DecoderLayer(config, layer, rope) for layer in range(config.num_hidden_layers))
         super().__init__(config, layers, zero_centred_norm=True)
         self.rope = rope
+        if config.vision is not None:
+            self.visual = Qwen3_5Vision(config.vision)
 
     def make_ahead(self) -> Ahead:
         assert isinstance(self.config, Qwen3_5Config)
         return PredictAhead(self.config, self.rope)
+
+
+def mrope_axes(frequencies: int, section: tuple[int, ...]) -> Tensor:
+    """Which axis each frequency goes by, int64: height and width take every third, time what is left.
+
+    `section` are the numbers for time, height and width.
+    """
+    axes = torch.zeros(frequencies, dtype=torch.int64, device="cpu")
+    for axis in (1, 2):
+        axes[axis : 3 * section[axis] : 3] = axis
+    return axes

@@ -8,6 +8,7 @@ from typing import Any
 
 from ramet.models.errors import CheckpointError
 from ramet.models.fields import Fields
+from ramet.models.vision_qwen3_5 import Qwen3_5VisionConfig
 
 LINEAR, FULL = "linear_attention", "full_attention"
 
@@ -47,10 +48,15 @@ class Qwen3_5Config:
     partial_rotary_factor: float = 0.25
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
+    mrope_section: tuple[int, ...] = ()
+    """How many frequencies go by time, height and width; if empty, a third each."""
+    vision: Qwen3_5VisionConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.layer_types:
             object.__setattr__(self, "layer_types", _every(4, self.num_hidden_layers))
+        if not self.mrope_section:
+            object.__setattr__(self, "mrope_section", tuple(_mrope_section(self.rotary_dim // 2)))
         problem = self._problem()
         if problem:
             raise CheckpointError(f"this Qwen3.5 config does not fit together: {problem}")
@@ -68,6 +74,10 @@ class Qwen3_5Config:
             return f"linear_num_value_heads {self.linear_num_value_heads} is no multiple of {self.linear_num_key_heads}"
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             return f"partial_rotary_factor {self.partial_rotary_factor} of head_dim {self.head_dim} is no even size"
+        if len(self.mrope_section) != 3:
+            return f"mrope_section {list(self.mrope_section)} is not for time, height and width"
+        if self.vision and self.vision.out_hidden_size != self.hidden_size:
+            return f"the vision tower's out_hidden_size {self.vision.out_hidden_size} is not {self.hidden_size}"
         if self.moe and self.moe.num_experts_per_tok > self.moe.num_experts:
             return f"num_experts_per_tok {self.moe.num_experts_per_tok} is more than num_experts {self.moe.num_experts}"
         if not self.moe and self.intermediate_size < 1:
@@ -132,6 +142,8 @@ class Qwen3_5Config:
                 partial_rotary_factor=rope.number("partial_rotary_factor", 0.25),
                 rms_norm_eps=text.number("rms_norm_eps", 1e-6),
                 initializer_range=text.number("initializer_range", 0.02),
+                mrope_section=_listed_section(text, rope),
+                vision=Qwen3_5VisionConfig.from_json(outer) if outer.get("vision_config") else None,
             )
         except CheckpointError as error:
             raise CheckpointError(str(error).replace("this Qwen3.5 config", source, 1)) from None
@@ -167,7 +179,7 @@ class Qwen3_5Config:
                 "rope_theta": self.rope_theta,
                 "partial_rotary_factor": self.partial_rotary_factor,
                 "mrope_interleaved": True,
-                "mrope_section": _mrope_section(self.rotary_dim // 2),
+                "mrope_section": list(self.mrope_section),
             },
             "tie_word_embeddings": self.tie_word_embeddings,
         }
@@ -179,6 +191,7 @@ class Qwen3_5Config:
             "model_type": family,
             "tie_word_embeddings": self.tie_word_embeddings,
             "text_config": text,
+            **(self.vision.to_json(family) if self.vision else {}),
         }
 
 
@@ -191,6 +204,17 @@ def _mrope_section(frequencies: int) -> list[int]:
     """How the frequencies are shared by time, height and width of an image; [11, 11, 10] for 32. Text has all equal."""
     third = -(-frequencies // 3)
     return [third, third, frequencies - 2 * third] if frequencies > 3 else [frequencies, 0, 0]
+
+
+def _listed_section(text: Fields, rope: Fields) -> tuple[int, ...]:
+    """`mrope_section`, which older configs keep in rope_scaling."""
+    scaling = text.object("rope_scaling") if text.get("rope_scaling") else rope
+    listed = rope.get("mrope_section") or scaling.get("mrope_section") or ()
+    for fields in (rope, scaling):
+        fields.must_be("mrope_interleaved", True)
+    if not isinstance(listed, list | tuple) or not all(type(size) is int and size >= 0 for size in listed):
+        raise CheckpointError(f"{rope.source}: mrope_section: {listed!r} is no list of numbers")
+    return tuple(listed)
 
 
 def _scaled(rope: Mapping[str, Any]) -> str:

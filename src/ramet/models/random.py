@@ -27,7 +27,10 @@ from ramet.models.minimax_m2 import MiniMaxM2
 from ramet.models.minimax_m2_config import MiniMaxM2Config
 from ramet.models.qwen3_5 import Qwen3_5
 from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
+from ramet.models.vision_kimi import KimiVisionConfig
+from ramet.models.vision_qwen3_5 import Qwen3_5VisionConfig
 
+_SIGHT = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _DSML = {
     "control": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
     "tags": ("｜DSML｜",),
@@ -107,9 +110,20 @@ _TINY_LATENT: dict[str, Any] = {
     "routed_scaling_factor": 1.5,
 }
 _TINY_SPARSE = _TINY_LATENT | {"index_n_heads": 3, "index_head_dim": 16, "index_topk": 24}
+_TINY_SIGHT = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_heads": 2,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 64,
+    "patch_size": 8,
+}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("qwen3_5", _TINY),
     "tiny-moe": ("qwen3_5", _TINY | {"moe": MoEConfig(8, 2, 16, 24)}),
+    # With a vision tower, whose tokens the tokenizer has as well; rope enough for all three axes.
+    "tiny-sight": ("qwen3_5", _TINY | {"head_dim": 32, "partial_rotary_factor": 0.5, "vision": _TINY_SIGHT}),
     # Qwen3.5-0.8B, in bfloat16: 20.2 MB of recurrent and window states, 12.3 kB of rows a token.
     "0.8b": (
         "qwen3_5",
@@ -184,6 +198,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tiny-deepseek-v3": ("deepseek_v3", _TINY_LATENT),
     "tiny-kimi": ("kimi_k25", _TINY_LATENT),
+    # With a vision tower, which the chat template, Qwen3.5's, does not know of.
+    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 40, 2, 2, 32, 4, 6, 6)}),
     "tiny-deepseek-v32": ("deepseek_v32", _TINY_SPARSE),
     "tiny-glm": ("glm_moe_dsa", _TINY_SPARSE),
 }
@@ -227,8 +243,12 @@ def write_random_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     family, sizes = PRESETS[preset]
     model, config_type, chat = _FAMILIES[family]
-    size = write_tokenizer(folder, corpus, corpus_vocabulary, chat)
-    config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes | config_overrides))
+    sizes = sizes | config_overrides
+    vision = sizes.get("vision")
+    size = write_tokenizer(folder, corpus, corpus_vocabulary, chat, sight=isinstance(vision, dict))
+    if isinstance(vision, dict):
+        sizes["vision"] = _with_sight(folder, vision)
+    config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes))
     if config.vocab_size < size:
         raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
     fresh = model(config)
@@ -238,12 +258,49 @@ def write_random_checkpoint(
     return folder
 
 
+def _with_sight(folder: Path, sizes: dict[str, Any]) -> Qwen3_5VisionConfig:
+    """The tower's config, with the tokenizer's marks; writes the processors' configs, of small pictures."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    vocabulary = tokenizer.get_vocab()
+    start, end, image, video = (vocabulary[mark] for mark in _SIGHT)
+    marks = {
+        "image_token_id": image,
+        "video_token_id": video,
+        "vision_start_token_id": start,
+        "vision_end_token_id": end,
+    }
+    config = Qwen3_5VisionConfig(**sizes, **marks)
+    cell = (config.patch_size * config.spatial_merge_size) ** 2
+    processor = {
+        "size": {"shortest_edge": 4 * cell, "longest_edge": 48 * cell},
+        "patch_size": config.patch_size,
+        "temporal_patch_size": config.temporal_patch_size,
+        "merge_size": config.spatial_merge_size,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    kinds = {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen3VLProcessor"}
+    _write_json(folder / "preprocessor_config.json", processor | kinds)
+    kinds = {"video_processor_type": "Qwen3VLVideoProcessor", "processor_class": "Qwen3VLProcessor"}
+    _write_json(folder / "video_preprocessor_config.json", processor | kinds)
+    return config
+
+
 def write_tokenizer(
-    folder: Path, corpus: Iterable[str] | None = None, vocabulary: int = 4096, chat: str = "qwen3_5"
+    folder: Path,
+    corpus: Iterable[str] | None = None,
+    vocabulary: int = 4096,
+    chat: str = "qwen3_5",
+    *,
+    sight: bool = False,
 ) -> int:
-    """Write the tokenizer, its config, the chat template and `generation_config.json`; returns the tokens' number."""
+    """Write the tokenizer, its config, the chat template and `generation_config.json`; returns the tokens' number.
+
+    With `sight` it has the marks of pictures.
+    """
     words = _CHAT[chat]
     control, tags, ends = words["control"], ("<think>", "</think>", *words["tags"]), words["ends"]
+    control += _SIGHT if sight else ()
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
@@ -301,6 +358,8 @@ def _randomise(model: Decoder, seed: int) -> Decoder:
             weight.normal_(0.0, weight.shape[-1] ** -0.5, generator=generator)
         elif name.endswith(_SPREAD) or not weight.is_floating_point():
             continue
+        elif weight.dim() > 3:  # a convolution over patches
+            weight.normal_(0.0, weight[0].numel() ** -0.5, generator=generator)
         elif weight.dim() == 1:
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
         else:

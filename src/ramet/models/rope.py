@@ -18,6 +18,8 @@ class Rope:
     """Column 2 i is paired with 2 i + 1 (DeepSeek), else i with i + R / 2."""
     scale: float = 1.0
     """Times the cosines and sines (YaRN's attention factor)."""
+    axes: Tensor | None = None
+    """int64 `[R / 2]`: whether a frequency goes by time (0), height (1) or width (2); None: all by the one position."""
 
     @classmethod
     def unscaled(cls, rotary: int, theta: float, *, interleaved: bool = False) -> Rope:

@@ -83,6 +83,10 @@ class Run(Protocol):
     chosen: Tensor | None
     """What the last indexer of the run chose for each token: the next latent attentions are over those rows alone."""
 
+    def seen(self, x: Tensor) -> Tensor:
+        """The tokens' embeddings `x`, with those of pictures' rows in place."""
+        ...
+
     def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
         """`x / rms(x) * weight` over each group of as many columns as the weight has."""
         ...
@@ -164,6 +168,9 @@ class TrainingRun:
         self.positions = positions
         self.mask = reference.attention_mask(segments)
         self._tables: dict[Rope, Tensor] = {}
+
+    def seen(self, x: Tensor) -> Tensor:
+        return x
 
     def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
         grouped = _by_head(x, x.shape[-1] // norm.weight.numel())
@@ -259,6 +266,26 @@ class ServingRun:
             states=[span.state for span in spans] if layout.fixed else (),
         )
         self._tables: dict[tuple[Rope, int], Tensor] = {}
+        self._seen: list[tuple[int, Tensor]] = []
+        self._positions: Tensor | None = None
+        if any(span.seen or span.positions is not None for span in spans):
+            self._look(spans)
+
+    def _look(self, spans: Sequence[Span]) -> None:
+        """Pictures' rows among the step's, and the positions on three axes of all its rows."""
+        self._positions = self.spans.position_ids()[:, None].repeat(1, 3)
+        start = 0
+        for span in spans:
+            self._seen += [(start + first, rows) for first, rows in span.seen]
+            end = start + span.tokens.numel()
+            if span.positions is not None:
+                self._positions[start:end] = span.positions
+            start = end
+
+    def seen(self, x: Tensor) -> Tensor:
+        for first, rows in self._seen:
+            x[first : first + rows.shape[0]] = rows
+        return x
 
     def before(self, x: Tensor, last: str) -> Tensor:
         """For each row of `x` the one before it in its session; the state `last` carries it from span to span."""
@@ -288,9 +315,20 @@ class ServingRun:
     def table(self, rope: Rope, group: int = 1) -> Tensor:
         """The cosines and sines of the rows' positions, or of where their groups of tokens begin, `[T, R]`."""
         if (rope, group) not in self._tables:
-            positions = self.spans.position_ids() // group * group
-            self._tables[rope, group] = kernels.rope_table(positions, rope.inv_freq, rope.scale)
+            if rope.axes is not None and self._positions is not None:
+                table = self._table_of_axes(rope.inv_freq, rope.axes, self._positions) * rope.scale
+            else:
+                positions = self.spans.position_ids() // group * group
+                table = kernels.rope_table(positions, rope.inv_freq, rope.scale)
+            self._tables[rope, group] = table
         return self._tables[rope, group]
+
+    @staticmethod
+    def _table_of_axes(inv_freq: Tensor, axes: Tensor, positions: Tensor) -> Tensor:
+        """Each frequency by the position on its axis."""
+        each = [kernels.rope_table(positions[:, axis].contiguous(), inv_freq) for axis in range(3)]
+        columns = torch.cat([axes, axes])
+        return torch.stack(each)[columns, :, torch.arange(columns.numel())].t().contiguous()
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         return kernels.swiglu(gate_up)

@@ -130,5 +130,9 @@ class Span:
     """float32 `[state_elements]`."""
     logits: int = 1
     """For how many of the last tokens logits are wanted: 0 in the middle of a prompt, 1 to sample, n for all."""
+    positions: Tensor | None = None
+    """For rotary embeddings, int64 `[n, 3]` (time, height, width); None: `position`, `position + 1`, ... for all."""
+    seen: Sequence[tuple[int, Tensor]] = ()
+    """Rows that are embedded pictures: the first one's index among the tokens, and float32 `[rows, hidden]`."""
     hidden: Tensor | None = field(default=None, init=False)
     """Set by a model that predicts ahead: what the output layer saw, float32 `[n, hidden]`; drafts begin there."""

@@ -9,11 +9,16 @@ from typing import Any, Literal
 from ramet.chat import Format
 from ramet.engine import Grammar, Sampling
 from ramet.engine.tool_grammar import tool_calls
-from ramet.server.chat_schema import ContentPart
-from ramet.server.errors import bad_request
+from ramet.server.chat_schema import ContentPart, PictureUrl
+from ramet.server.errors import ApiError, bad_request
 
 ChatMessage = dict[str, Any]
 """A message in OpenAI's chat form: role, content, tool_calls, tool_call_id, reasoning_content."""
+
+Content = str | list[dict[str, Any]] | None
+"""A message's content: text, or parts where it shows pictures."""
+
+_PICTURES = ("image_url", "input_image", "video_url", "video")
 
 Tool = dict[str, Any]
 """A function in OpenAI's form: {"type": "function", "function": {"name", "description", "parameters", "strict"}}."""
@@ -137,12 +142,21 @@ def template_variables(effort: str | None, given: Mapping[str, Any] | None) -> d
     return variables
 
 
-def plain_text(parts: str | Sequence[ContentPart] | None, path: str) -> str | None:
-    """The text of a message's content. Raises `ApiError` naming the part that is not text."""
+def content_of(parts: str | Sequence[ContentPart] | None, path: str, *, sees: bool) -> Content:
+    """A message's content: its text, or, where it shows pictures, its parts in OpenAI's chat form.
+
+    `sees`: the model reads pictures. Raises `ApiError` naming the part that is not served.
+    """
     if parts is None or isinstance(parts, str):
         return parts
+    content: list[dict[str, Any]] = []
     texts: list[str] = []
     for index, part in enumerate(parts):
+        if sees and part.type in _PICTURES:
+            content += [{"type": "text", "text": text} for text in texts]
+            content.append(_picture(part, f"{path}[{index}]"))
+            texts = []
+            continue
         if part.type in ("text", "input_text", "output_text") and part.text is not None:
             texts.append(part.text)
         elif part.type == "refusal" and part.refusal is not None:
@@ -150,7 +164,29 @@ def plain_text(parts: str | Sequence[ContentPart] | None, path: str) -> str | No
         elif part.type in ("text", "input_text", "output_text", "refusal"):
             raise bad_request(f"a part of type {part.type!r} needs its text", f"{path}[{index}]")
         else:
-            raise bad_request(
-                f"parts of type {part.type!r} are not served: this model reads text only", f"{path}[{index}].type"
-            )
-    return "".join(texts)
+            raise not_served("parts", part.type, sees, f"{path}[{index}].type")
+    if not content:
+        return "".join(texts)
+    return [*content, *({"type": "text", "text": text} for text in texts)]
+
+
+def not_served(what: str, kind: str, sees: bool, path: str) -> ApiError:
+    """The error for a part or block of content that the model cannot read."""
+    reads = "text, pictures and films" if sees else "text"
+    return bad_request(f"{what} of type {kind!r} are not served: this model reads {reads} only", path)
+
+
+def _picture(part: ContentPart, path: str) -> dict[str, Any]:
+    """A picture or a film as a part in OpenAI's chat form."""
+    field = "image_url" if part.type in ("image_url", "input_image") else part.type
+    value = getattr(part, field, None)
+    if part.file_id is not None and value is None:
+        raise bad_request("files are not kept here: send the picture itself as a data: URL", f"{path}.file_id")
+    if value is None:
+        raise bad_request(f"'{path}.{field}' is required", f"{path}.{field}", "missing_required_parameter")
+    if isinstance(value, PictureUrl):
+        value = value.url
+    told = {} if part.fps is None else {"fps": part.fps}
+    if field == "video":
+        return {"type": "video", "video": value, **told}
+    return {"type": field, field: {"url": value}, **told}

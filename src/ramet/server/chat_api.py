@@ -22,7 +22,7 @@ from ramet.server.ask import (
     ToolChoice,
     check_tools,
     choose,
-    plain_text,
+    content_of,
     template_variables,
 )
 from ramet.server.chat_schema import AllowedToolChoice, ChatRequest, Message, NamedToolChoice
@@ -57,7 +57,7 @@ def question(body: ChatRequest, service: Service) -> Ask:
     if body.n is not None and body.n > service.settings.limits.choices:
         raise bad_request(f"n is at most {service.settings.limits.choices} on this server", "n", "invalid_value")
     return Ask(
-        messages=[_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)],
+        messages=[_message(message, f"messages[{index}]", service.sees) for index, message in enumerate(body.messages)],
         sampling=_sampling(body, service),
         tools=tools,
         choice=_tool_choice(body, tools),
@@ -67,9 +67,9 @@ def question(body: ChatRequest, service: Service) -> Ask:
     )
 
 
-def _message(message: Message, path: str) -> ChatMessage:
+def _message(message: Message, path: str, sees: bool) -> ChatMessage:
     role = "system" if message.role == "developer" else message.role
-    content = plain_text(message.content, f"{path}.content")
+    content = content_of(message.content, f"{path}.content", sees=sees)
     if role == "tool" and message.tool_call_id is None:
         raise bad_request("a tool's message needs the id of the call that it answers", f"{path}.tool_call_id")
     if content is None and not (role == "assistant" and (message.tool_calls or message.reasoning_content)):

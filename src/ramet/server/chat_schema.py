@@ -14,12 +14,24 @@ Positive = Annotated[int, Field(ge=1)]
 Stop = Annotated[list[str], Field(max_length=16)]
 
 
+class PictureUrl(Part):
+    """Where a picture or a film is: in a data: URL."""
+
+    url: str
+    detail: str | None = None
+
+
 class ContentPart(Part):
-    """One part of a message's content. Only text can be served; the others are turned down by name."""
+    """One part of a message's content: text, and, for models that see, pictures. Others are turned down by name."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: str | PictureUrl | None = None
+    video_url: str | PictureUrl | None = None
+    video: str | list[str] | None = None
+    fps: float | int | None = None
+    file_id: str | None = None
 
 
 class CalledFunction(Part):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramet.chat import Prompt
+from ramet.chat.messages import MessageError
 from ramet.engine.runtime import Runtime
+from ramet.models.pictures import Placed, vocabulary_tokens
 from ramet.server.ask import Ask
 
 
@@ -14,14 +16,17 @@ def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
 
     The whole conversation is rendered to find what the template makes of the new messages; the tokens before them are
     the node's own, so nothing that the model has seen or written changes, whatever the template would rewrite.
-    Raises UnknownNode if the node is gone.
+    Raises UnknownNode if the node is gone, MessageError if its pictures are.
     """
     node = runtime.tree.node(ask.after or "")
     rendered = runtime.chat.render(ask.messages, ask.tools, **ask.template_variables)
     first = _segments_before(rendered, sum(m["role"] == "assistant" for m in ask.messages[: ask.new_from]))
     cut = rendered.boundaries[first - 1]
     path = runtime.tree.path(node)
-    tokens: list[int] = runtime.tree.path_tokens(node).tolist()
+    before = vocabulary_tokens(runtime.tree.path_tokens(node), rendered.tokens, rendered.pictures)
+    if before is None:
+        raise MessageError("a picture that the session before was shown is not among its messages")
+    tokens, pictures = before
     ends, closing = runtime.tokenizer.eos_ids, rendered.tokens[cut - 1]
     # A reply that was cut off by its length has its turn closed for it; so has any in a format where turns have no end
     # of their own, which the next turn's beginning closes.
@@ -34,6 +39,10 @@ def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
         boundaries=[*(step.end for step in path), *(at + shift for at in rendered.boundaries[first:])],
         messages=[*(step.message for step in path), *rendered.messages[first:]],
         save_at=[at + shift for at in rendered.save_at if at > cut],
+        pictures=(
+            *pictures,
+            *(Placed(each.position + shift, each.picture) for each in rendered.pictures if each.position > cut),
+        ),
         continued=node.end,
     )
 

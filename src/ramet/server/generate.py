@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ramet.chat import Event as ChatEvent
 from ramet.chat import Format, Parser, Prompt, ReasoningDelta, TextDelta
+from ramet.chat.sight import by_name
 from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
 from ramet.engine.grammar import GrammarError
 from ramet.engine.runtime import Runtime
@@ -108,8 +109,9 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
     request = Request(
         tokens=prompt.tokens,
         boundaries=prompt.boundaries,
-        messages=prompt.messages,
+        messages=[message and by_name(message) for message in prompt.messages],  # clients have the pictures
         save_at=prompt.save_at,
+        pictures=prompt.pictures,
         continued=prompt.continued,
         sampling=sampling,
         grammar=_grammar(ask, prompt, runtime.chat.format),

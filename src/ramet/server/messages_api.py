@@ -15,13 +15,14 @@ from ramet.chat import ReasoningDelta, TextDelta, ToolCallArguments, ToolCallSta
 from ramet.engine import FinishEvent, Sampling
 from ramet.server import sse
 from ramet.server.answer import extension
-from ramet.server.ask import Ask, ChatMessage, TextForm, Tool, ToolChoice, check_tools, choose
+from ramet.server.ask import Ask, ChatMessage, Content, TextForm, Tool, ToolChoice, check_tools, choose, not_served
 from ramet.server.errors import ApiError, Dialect, bad_request
 from ramet.server.fields import parse_body
 from ramet.server.generate import prepare
 from ramet.server.messages_schema import (
     Block,
     CountTokensRequest,
+    ImageBlock,
     Message,
     MessagesRequest,
     TextBlock,
@@ -47,7 +48,7 @@ async def messages(request: Request) -> Response:
         max_tokens=service.output_tokens(body.max_tokens, "max_tokens"),
         stop=tuple(body.stop_sequences or ()),
     )
-    ask = question(body, sampling)
+    ask = question(body, sampling, sees=service.sees)
     answer = _Answer(service.name)
     if body.stream:
         started = await service.start(ask)
@@ -62,18 +63,21 @@ async def count_tokens(request: Request) -> Response:
     service: Service = request.app.state.service
     body = parse_body(await request.body(), CountTokensRequest)
     service.check_model(body.model)
-    prompt = await asyncio.to_thread(prepare, service.runtime, question(body, Sampling()))
+    prompt = await asyncio.to_thread(prepare, service.runtime, question(body, Sampling(), sees=service.sees))
     return JSONResponse({"input_tokens": len(prompt.tokens)})
 
 
-def question(body: CountTokensRequest, sampling: Sampling) -> Ask:
-    """The request in no API's words. Raises `ApiError` where it asks for what is not served."""
+def question(body: CountTokensRequest, sampling: Sampling, *, sees: bool) -> Ask:
+    """The request in no API's words; `sees`: the model reads pictures.
+
+    Raises `ApiError` where it asks for what is not served.
+    """
     chat: list[ChatMessage] = []
     if body.system:
         system = body.system if isinstance(body.system, str) else "\n\n".join(block.text for block in body.system)
         chat.append({"role": "system", "content": system})
     for index, message in enumerate(body.messages):
-        chat += _chat_messages(message, f"messages[{index}]")
+        chat += _chat_messages(message, f"messages[{index}]", sees)
     if body.messages[-1].role == "assistant":
         raise bad_request("the last message must be the user's: a reply cannot be begun for the model", "messages")
     tools = _tools(body)
@@ -88,54 +92,81 @@ def question(body: CountTokensRequest, sampling: Sampling) -> Ask:
     )
 
 
-def _chat_messages(message: Message, path: str) -> list[ChatMessage]:
+def _chat_messages(message: Message, path: str, sees: bool) -> list[ChatMessage]:
     """One Anthropic message as chat messages: the results of tools are messages of their own."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]
-    texts: list[str] = []
+    parts: list[TextBlock | ImageBlock] = []
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
     results: list[ChatMessage] = []
     for index, block in enumerate(message.content):
         at = f"{path}.content[{index}]"
         match block:
-            case TextBlock(text=text):
-                texts.append(text)
+            case TextBlock():
+                parts.append(block)
+            case ImageBlock() if message.role == "user":
+                if not sees:
+                    raise not_served("blocks", block.type, sees, f"{at}.type")
+                parts.append(block)
             case ThinkingBlock(thinking=thinking) if message.role == "assistant":
                 thoughts.append(thinking)
             case ToolUseBlock(id=id, name=name, input=given) if message.role == "assistant":
                 function = {"name": name, "arguments": json.dumps(given, ensure_ascii=False)}
                 calls.append({"id": id, "type": "function", "function": function})
             case ToolResultBlock(tool_use_id=id) if message.role == "user":
-                results.append({"role": "tool", "tool_call_id": id, "content": _result_text(block.content, at)})
+                results.append({"role": "tool", "tool_call_id": id, "content": _result(block.content, at, sees)})
             case _:
                 raise bad_request(
                     f"blocks of type {block.type!r} are not served in messages of role {message.role!r}", f"{at}.type"
                 )
     if message.role != "assistant":
-        return [*results, {"role": message.role, "content": "".join(texts)}] if texts or not results else results
-    reply: ChatMessage = {"role": "assistant", "content": "".join(texts) or None}
+        content = _content(parts, f"{path}.content")
+        return [*results, {"role": message.role, "content": content}] if parts or not results else results
+    reply: ChatMessage = {"role": "assistant", "content": _content(parts, f"{path}.content") or None}
     if thoughts:
         reply["reasoning_content"] = "".join(thoughts)
     if calls:
         reply["tool_calls"] = calls
-    if len(reply) == 2 and not texts:
+    if len(reply) == 2 and not parts:
         raise bad_request("an assistant's message needs content", f"{path}.content")
     return [reply]
 
 
-def _result_text(content: str | Sequence[Block] | None, path: str) -> str:
+def _result(content: str | Sequence[Block] | None, path: str, sees: bool) -> Content:
+    """What a tool's result says, or shows."""
     if content is None or isinstance(content, str):
         return content or ""
-    texts: list[str] = []
+    parts: list[TextBlock | ImageBlock] = []
     for index, block in enumerate(content):
-        if not isinstance(block, TextBlock):
+        if not isinstance(block, TextBlock | ImageBlock):
             raise bad_request(
-                f"blocks of type {block.type!r} are not served in a tool's result: this model reads text only",
-                f"{path}.content[{index}].type",
+                f"blocks of type {block.type!r} are not served in a tool's result", f"{path}.content[{index}].type"
             )
-        texts.append(block.text)
-    return "".join(texts)
+        if isinstance(block, ImageBlock) and not sees:
+            raise not_served("blocks in a tool's result", block.type, sees, f"{path}.content[{index}].type")
+        parts.append(block)
+    return _content(parts, f"{path}.content")
+
+
+def _content(blocks: Sequence[TextBlock | ImageBlock], path: str) -> Content:
+    """Text, or parts in OpenAI's chat form where there are pictures."""
+    if all(isinstance(block, TextBlock) for block in blocks):
+        return "".join(block.text for block in blocks if isinstance(block, TextBlock))
+    parts: list[dict[str, Any]] = []
+    for block in blocks:
+        if isinstance(block, TextBlock):
+            parts.append({"type": "text", "text": block.text})
+            continue
+        source = block.source
+        if source is not None and source.type == "base64" and source.data is not None:
+            url = f"data:{source.media_type or ''};base64,{source.data}"
+        elif source is not None and source.type == "url" and source.url is not None:
+            url = source.url
+        else:
+            raise bad_request("the source of a picture is base64 data, or a data: URL", f"{path}.source")
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return parts
 
 
 def _tools(body: CountTokensRequest) -> list[Tool] | None:

@@ -25,6 +25,22 @@ class ThinkingBlock(Part):
     signature: str | None = None
 
 
+class ImageSource(Part):
+    """A picture's bytes."""
+
+    type: str
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
+class ImageBlock(Part):
+    """A picture."""
+
+    type: Literal["image"]
+    source: ImageSource | None = None
+
+
 class ToolUseBlock(Part):
     """A call the model made."""
 
@@ -45,11 +61,12 @@ class ToolResultBlock(Part):
 
 Block = Annotated[
     Annotated[TextBlock, Tag("text")]
+    | Annotated[ImageBlock, Tag("image")]
     | Annotated[ThinkingBlock, Tag("thinking")]
     | Annotated[ToolUseBlock, Tag("tool_use")]
     | Annotated[ToolResultBlock, Tag("tool_result")]
     | Annotated[Other, Tag("other")],
-    by_type("text", "thinking", "tool_use", "tool_result"),
+    by_type("text", "image", "thinking", "tool_use", "tool_result"),
 ]
 
 

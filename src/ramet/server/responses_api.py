@@ -203,7 +203,7 @@ async def create_conversation(request: Request) -> Response:
     service: Service = request.app.state.service
     body = parse_body(await request.body() or b"{}", ConversationRequest)
     id = f"conv_{secrets.token_hex(24)}"
-    opening = input_messages(body.items)
+    opening = input_messages(body.items, sees=service.sees)
     made = await asyncio.to_thread(service.responses.create_conversation, id, body.metadata or {}, opening)
     return JSONResponse(_conversation_body(made))
 

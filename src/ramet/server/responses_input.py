@@ -15,7 +15,7 @@ from ramet.server.ask import (
     ToolChoice,
     check_tools,
     choose,
-    plain_text,
+    content_of,
     template_variables,
 )
 from ramet.server.errors import ApiError, bad_request
@@ -52,7 +52,7 @@ def read_turn(body: ResponsesRequest, service: Service) -> Turn:
     """The request as a question. Raises `ApiError` where it is wrong or asks for what is not served."""
     conversation = _conversation(body, service)
     previous = conversation.head if conversation is not None else body.previous_response_id
-    new = input_messages(body.input)
+    new = input_messages(body.input, sees=service.sees)
     if conversation is not None and conversation.head is None:
         new = [*conversation.messages, *new]
     before: list[ChatMessage] = []
@@ -95,7 +95,7 @@ def read_turn(body: ResponsesRequest, service: Service) -> Turn:
     return Turn(ask, previous, new, instructions, conversation.id if conversation is not None else None, tools)
 
 
-def input_messages(given: str | Sequence[InputItem] | None) -> list[ChatMessage]:
+def input_messages(given: str | Sequence[InputItem] | None, *, sees: bool) -> list[ChatMessage]:
     """Input items as chat messages: what belongs to one reply (thoughts, text, calls) becomes one message."""
     if given is None:
         return []
@@ -106,17 +106,17 @@ def input_messages(given: str | Sequence[InputItem] | None) -> list[ChatMessage]
         path = f"input[{index}]"
         match item:
             case MessageItem(role="assistant"):
-                text = plain_text(item.content, f"{path}.content")
+                text = content_of(item.content, f"{path}.content", sees=sees)
                 _open_reply(messages, "content", "tool_calls")["content"] = text
             case MessageItem():
                 role = "system" if item.role == "developer" else item.role
-                messages.append({"role": role, "content": plain_text(item.content, f"{path}.content")})
+                messages.append({"role": role, "content": content_of(item.content, f"{path}.content", sees=sees)})
             case FunctionCallItem():
                 function = {"name": item.name, "arguments": item.arguments}
                 call = {"id": item.call_id, "type": "function", "function": function}
                 _open_reply(messages).setdefault("tool_calls", []).append(call)
             case FunctionCallOutputItem():
-                content = plain_text(item.output, f"{path}.output")
+                content = content_of(item.output, f"{path}.output", sees=sees)
                 messages.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
             case ReasoningItem():
                 thoughts = "".join(part.text for part in item.content or item.summary)

@@ -40,6 +40,11 @@ class Service:
         """The served model's tokenizer."""
         return self.runtime.tokenizer
 
+    @property
+    def sees(self) -> bool:
+        """Whether the model reads pictures."""
+        return self.runtime.chat.sees
+
     def check_model(self, name: str) -> None:
         """Raise `ApiError` (404) if `name` is not the served model."""
         if name != self.name:

@@ -55,8 +55,8 @@ class TreeStats:
 class Tree:
     """Nodes, the radix tree of their tokens, and the states along it, under a byte budget for memory.
 
-    All calls come from one thread, save those that only read (`node`, `children`, `path`, `nodes`, `stats`) and
-    `store`, which may come from any.
+    All calls come from one thread, save those that only read (`node`, `children`, `path`, `nodes`, `match`, `stats`)
+    and `store`, which may come from any.
     """
 
     def __init__(
@@ -162,14 +162,14 @@ class Tree:
 
     # --- sessions ---
 
-    def match(self, tokens: Sequence[int]) -> Match:
+    def match(self, tokens: Sequence[int] | Tokens) -> Match:
         """How much of a prompt the tree knows, where it leaves the tree, and where a session for it can resume."""
         with self.lock:
             return find(self._trunk, np.asarray(tokens, dtype=np.int32))
 
     def open(
         self,
-        tokens: Sequence[int],
+        tokens: Sequence[int] | Tokens,
         *,
         match: Match | None = None,
         limit: int | None = None,

@@ -1,0 +1,122 @@
+"""What vision towers are made of. A tower is run picture by picture, so what else is running cannot touch its bits.
+
+Products go through the packed kernels, whose sums have one order; what torch computes here is exact in every lane
+(additions, products) or rounded from more precision than is kept, so the number of threads does not show either.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ramet import kernels
+from ramet.models.layers import Layer
+
+_SCORES = 1 << 22
+"""Attention scores held at a time; float32."""
+
+
+class BiasLinear(Layer):
+    """`W x + b`; the weight may have more dimensions (a convolution over patches), which are flattened."""
+
+    def __init__(self, inputs: int | tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        shape = (inputs,) if isinstance(inputs, int) else inputs
+        self.weight: Tensor | None = nn.Parameter(torch.empty(outputs, *shape))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        self.packed: kernels.PackedLinear | None = None
+
+    def pack(self) -> None:
+        assert self.weight is not None
+        self.packed, self.weight = kernels.PackedLinear(self.weight.flatten(1)), None
+        self.bias = nn.Parameter(self.bias.detach().float().contiguous(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.packed is not None, "a tower runs packed"
+        return self.packed(x).add_(self.bias)
+
+
+class Norm(Layer):
+    """`(x - mean) / sqrt(variance + eps) * weight + bias`."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.empty(size))
+
+    def pack(self) -> None:
+        self.weight = nn.Parameter(self.weight.detach().float().contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(self.bias.detach().float().contiguous(), requires_grad=False)
+
+    def initialise(self, generator: torch.Generator, std: float) -> None:
+        self.weight.fill_(1.0)
+        self.bias.fill_(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.layer_norm(x, self.weight, self.bias, self.eps)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its usual approximation, `x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`: `[T, C]`."""
+    return kernels.sigmoid_gate(x, (x * x * x * 0.044715 + x) * (2 * math.sqrt(2 / math.pi)), heads=1)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """`x * (1 + erf(x / sqrt 2)) / 2`: `[T, C]`."""
+    wide = x.double()
+    return (wide * 0.5 * (1 + torch.erf(wide * math.sqrt(0.5)))).float()
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, lengths: list[int]) -> Tensor:
+    """Softmax attention in which all rows of a stretch see each other: `[T, heads * D]` each, and the result.
+
+    `lengths` are those of the stretches, T in all. Scores are scaled by `D ** -0.5`.
+    """
+    size = q.shape[1] // heads
+    out = torch.empty_like(q)
+    start = 0
+    for length in lengths:
+        rows = slice(start, start + length)
+        start += length
+        step = max(1, _SCORES // length)
+        for head in range(heads):
+            columns = slice(head * size, (head + 1) * size)
+            keys = kernels.PackedLinear(k[rows, columns] * size**-0.5)
+            values = kernels.PackedLinear(v[rows, columns].t())
+            for at in range(rows.start, rows.stop, step):
+                some = slice(at, min(at + step, rows.stop))
+                out[some, columns] = values(torch.softmax(keys(q[some, columns]), dim=-1))
+    return out
+
+
+def resampled(table: Tensor, grid: tuple[int, int], *, cubic: bool) -> Tensor:
+    """Learned position embeddings `[H, W, C]` at `grid` (height, width): `[height * width, C]`, by rows.
+
+    Linear with the corners aligned, or cubic (Keys, a = -0.75) with half-pixel centres. Up to 4 by 4 entries are summed
+    in order for each place.
+    """
+    down, along = (_taps(size, side, cubic) for size, side in zip(grid, table.shape, strict=False))
+    wide = table.float()
+    out = torch.zeros(*grid, table.shape[2])
+    for row, row_weight in zip(*down, strict=True):
+        for column, column_weight in zip(*along, strict=True):
+            out += wide[row][:, column] * (row_weight[:, None] * column_weight)[..., None]
+    return out.flatten(0, 1)
+
+
+def _taps(size: int, side: int, cubic: bool) -> tuple[Tensor, Tensor]:
+    """For each of a few taps, the entries and the weights for all places: int64 and float32 `[taps, size]`."""
+    index = torch.arange(size, dtype=torch.float32)
+    at = (index + 0.5) * side / size - 0.5 if cubic else index * (side - 1) / max(size - 1, 1)
+    floor = at.floor()
+    offsets = torch.arange(-1, 3) if cubic else torch.arange(2)
+    entries = (floor.long() + offsets[:, None]).clamp(0, side - 1)
+    away = (at - floor - offsets[:, None]).abs()
+    if not cubic:
+        return entries, (1 - away).clamp(min=0)
+    near = (1.25 * away - 2.25) * away * away + 1
+    far = ((-0.75 * away + 3.75) * away - 6) * away + 3
+    return entries, torch.where(away <= 1, near, far)
