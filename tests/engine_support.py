@@ -63,6 +63,13 @@ class Recorder:
         """How many tokens were run in all."""
         return sum(count for step in self.steps for _, count in step)
 
+    @property
+    def predicts_ahead(self) -> bool:
+        return self.inner.predicts_ahead
+
+    def draft(self, spans: Sequence[Span], guesses: int, before: Sequence[Tensor | None]) -> None:
+        self.inner.draft(spans, guesses, before)
+
     def forward(self, spans: Sequence[Span]) -> Tensor:
         self.steps.append([(span.position, len(span.tokens)) for span in spans])
         self.before(spans)

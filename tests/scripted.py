@@ -19,7 +19,9 @@ Script = Callable[[str], Mapping[str, float]]
 
 
 class ScriptedModel:
-    """Implements `ramet.models.base.Model`."""
+    """Implements `ramet.models.base.Model`, but for guessing ahead."""
+
+    predicts_ahead = False
 
     def __init__(self, tokenizer: Tokenizer, script: Script, *, context_length: int = 4096) -> None:
         self.layout = StateLayout((Rows("tokens", (PAGE_TOKENS,)),), (Recurrent("none", (1,)),))

@@ -43,7 +43,7 @@ def test_help_comes_at_once_and_shows_every_command() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 0.8
-    assert all(f"│ {name} " in done.stdout for name in ("ask", "chat", "serve", "tree", "pull", "train"))
+    assert all(f"│ {name} " in done.stdout for name in ("ask", "chat", "serve", "tree", "pull", "inspect", "train"))
 
 
 def test_help_imports_no_torch() -> None:
@@ -53,7 +53,17 @@ def test_help_imports_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["ask"], ["chat"], ["serve"], ["pull"], ["tree", "show"], ["tree", "export"], ["tree", "prune"], ["train", "sft"]],
+    [
+        ["ask"],
+        ["chat"],
+        ["serve"],
+        ["pull"],
+        ["inspect"],
+        ["tree", "show"],
+        ["tree", "export"],
+        ["tree", "prune"],
+        ["train", "sft"],
+    ],
 )
 def test_every_command_teaches_with_an_example(words: list[str]) -> None:
     result = CliRunner().invoke(app, [*words, "--help"])

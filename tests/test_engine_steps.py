@@ -2,12 +2,14 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ramet.engine import FinishEvent, RequestError, TokenEvent
+from ramet.models.states import PAGE_TOKENS
 from ramet.tree import DiskError
 from tests.engine_support import model, request, running, text_tokens, tokenizer
 
@@ -518,3 +520,18 @@ def test_without_memory_to_spare_requests_take_turns():
     with running() as bench:
         for each, reply in zip(requests, replies, strict=True):
             assert bench.engine.submit(each).result()[0].tokens == reply.tokens
+
+
+def test_those_who_run_leave_the_memory_to_those_who_wait_unless_there_is_a_disk(tmp_path: Path):
+    requests = [request(text_tokens(70 + i, 100), max_tokens=24) for i in range(8)]
+    layout = model().layout
+    each = layout.state_bytes + 124 * layout.page_bytes // PAGE_TOKENS
+    together = []
+    for directory in (None, tmp_path):
+        with running(ram_bytes=8 * 3 * each, directory=directory) as bench:
+            with bench.paused():
+                handles = [bench.engine.submit(each) for each in requests]
+            for handle in handles:
+                handle.result()
+            together.append(max(len(step) for step in bench.model.steps))
+    assert together[0] <= 4 < together[1] == 8

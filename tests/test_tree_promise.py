@@ -210,10 +210,13 @@ class Sessions(RuleBasedStateMachine):
 FAMILIES = [  # preset, precision; bfloat16 rows are rounded
     ("tiny", torch.float32),
     ("tiny", torch.bfloat16),
+    ("tiny-moe", torch.float32),
     ("tiny-minimax", torch.float32),
     ("tiny-deepseek-v4", torch.float32),
     ("tiny-deepseek-v4", torch.bfloat16),
     ("tiny-deepseek-v3", torch.float32),
+    ("tiny-kimi", torch.bfloat16),
+    ("tiny-deepseek-v32", torch.float32),
     ("tiny-glm", torch.bfloat16),
 ]
 

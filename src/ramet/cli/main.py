@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ramet import __version__
-from ramet.cli import ask, chat, pull, serve, train, tree
+from ramet.cli import ask, chat, inspect, pull, serve, train, tree
 from ramet.cli.output import console, show_error
 from ramet.errors import RametError
 
@@ -63,4 +63,5 @@ app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.add_typer(tree.app, name="tree")
 app.command("pull")(pull.pull)
+app.command("inspect")(inspect.inspect)
 app.add_typer(train.app, name="train")

@@ -47,6 +47,10 @@ def serve(
     disk: Annotated[
         int, typer.Option(parser=as_option(parse_size), metavar="SIZE", help="Most that the directory may hold.")
     ] = "20GiB",  # type: ignore[assignment]
+    drafts: Annotated[
+        int,
+        typer.Option(min=0, max=8, help="Tokens to guess in a step, where the model can (MTP): replies stay the same."),
+    ] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
 ) -> None:
     """Serve a model over HTTP: OpenAI Chat Completions and Responses, Anthropic Messages.
@@ -74,6 +78,7 @@ def serve(
         tree_dir=None if memory_only else directory or trees(),
         ram_bytes=memory,
         disk_bytes=disk,
+        drafts=drafts,
         api_key=api_key,
     )
     run(settings, ready=lambda url: greet(url, settings.served_name, api_key))

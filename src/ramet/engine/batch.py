@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramet.chat import Tokenizer
-from ramet.engine import placing
+from ramet.engine import drafting, placing
 from ramet.engine.branch import Branch, Following, Job
 from ramet.engine.handle import Handle
 from ramet.engine.request import Event, FinishEvent, FinishReason, Message
@@ -22,9 +22,14 @@ from ramet.engine.stats import EngineStats
 from ramet.engine.storing import Storing
 from ramet.errors import RametError
 from ramet.models.base import Model
+from ramet.models.states import Span
 from ramet.tree import Cursor, Node, Tree
 
 _log = logging.getLogger("ramet.engine")
+
+WITHOUT_DISK = 8
+"""What those who run take of the memory, waiting sessions lose. With no disk to read it back from, that costs them far
+more than queueing would, so only this part of the budget is for those who run."""
 
 
 class Batch:
@@ -38,6 +43,7 @@ class Batch:
         step_tokens: int,
         step_seconds: float,
         max_running: int,
+        drafts: int,
     ) -> None:
         self.stats = EngineStats()
         self._model = model
@@ -45,9 +51,10 @@ class Batch:
         self._tokenizer = tokenizer
         self._storing = Storing(tree)
         self.sight = Sight(model.visual, self.stats)
-        self._memory = tree.stats().ram_budget
+        self._memory = tree.stats().ram_budget // (1 if tree.on_disk else WITHOUT_DISK)
         self._step_tokens = step_tokens
         self._max_running = max_running
+        self._drafts = drafts if model.predicts_ahead else 0
         self._pace = Pace(step_tokens, step_seconds)
         self._waiting: deque[Job] = deque()
         self._branches: list[Branch] = []  # in order of admission
@@ -148,40 +155,48 @@ class Batch:
     def step(self) -> None:
         """Admit whom there is room for, and run every branch that can run one span on."""
         self._admit()
-        chosen = self._choose()
-        spans, ran = [], []
-        for branch, count in chosen:
-            assert branch.cursor is not None
-            start = branch.cursor.position
-            last = start + count == len(branch.tokens)
-            wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
+        ran: list[tuple[Branch, Span]] = []
+        for branch, count in self._choose():
             try:
-                span = branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
-                spans.append(self.sight.shown(span, branch.job.request))
-                ran.append((branch, count, wanted))
+                span = self._span(branch, count)
+                self.sight.show(span, branch.job.request)
+                ran.append((branch, span))
             except Exception as error:
                 self._fail(branch, error)
-        if not spans:
+        if not ran:
             return
         began = time.perf_counter()
         try:
-            logits = self._model.forward(spans)
+            drafting.fill(self._model, [branch for branch, _ in ran if branch.trial])
+            logits = self._model.forward([span for _, span in ran])
         except Exception as error:
-            self._recover([branch for branch, _, _ in ran], error)
+            self._recover([branch for branch, _ in ran], error)
             return
         rows = logits.numpy()
         seconds = time.perf_counter() - began
-        tokens = sum(count for _, count, _ in ran)
-        self._pace.observe(tokens, seconds)
+        self._pace.observe(sum(len(span.tokens) for _, span in ran), seconds)
         self.stats.steps += 1
         self.stats.step_seconds.observe(seconds)
-        for branch, count, _ in ran:  # all of them before anything else: one may be forked on behalf of another
-            assert branch.cursor is not None
-            branch.cursor.advance(count)
+        for branch, span in ran:  # all of them before anything else: one may be forked on behalf of another
+            cursor = branch.trial.cursor if branch.trial else branch.cursor
+            assert cursor is not None
+            cursor.advance(len(span.tokens))
         row = 0
-        for branch, count, wanted in ran:
-            self._guarded(branch, self._ran, branch, count, rows[row] if wanted else None)
-            row += wanted
+        for branch, span in ran:
+            after = self._judge if branch.trial else self._ran
+            self._guarded(branch, after, branch, len(span.tokens), rows[row : row + span.logits])
+            row += span.logits
+
+    def _span(self, branch: Branch, count: int) -> Span:
+        """The branch's next `count` tokens, or all that are known and guesses behind them."""
+        if guesses := drafting.guesses(branch, self._drafts, self._model.context_length):
+            return drafting.begin(branch, guesses).span
+        assert branch.cursor is not None
+        start = branch.cursor.position
+        last = start + count == len(branch.tokens)
+        wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
+        branch.before = None
+        return branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
 
     def _choose(self) -> list[tuple[Branch, int]]:
         """Who runs how many tokens in this step: every reply one, and a share of the budget for the prompts."""
@@ -193,28 +208,44 @@ class Batch:
         for branch in ready:
             if branch.alone:
                 return [(branch, min(branch.stretch(meets.get(branch, [])), self._step_tokens))]
-        replies = [branch for branch in ready if branch.prompt_done and len(branch.tokens) - branch.position == 1]
+        known = drafting.MOST_KNOWN
+        replies = [branch for branch in ready if branch.prompt_done and len(branch.tokens) - branch.position <= known]
         prompts = [branch for branch in ready if branch not in replies]
         counts = share_prefill(
             [len(branch.tokens) - branch.position for branch in prompts],
             [branch.stretch(meets.get(branch, [])) for branch in prompts],
             self._pace.budget(bool(replies)),
         )
-        chosen = [(branch, 1) for branch in replies]
+        chosen = [(branch, branch.reply_stretch()) for branch in replies]
         return chosen + [(branch, count) for branch, count in zip(prompts, counts, strict=True) if count]
 
-    def _ran(self, branch: Branch, count: int, row: NDArray[np.float32] | None) -> None:
-        """The branch's span of `count` tokens was run; `row` are the logits of its last token, if it asked for them."""
+    def _ran(self, branch: Branch, count: int, rows: NDArray[np.float32]) -> None:
+        """The branch's span of `count` tokens was run; `rows`: the logits of its last token, if it asked for them."""
         branch.alone = False
         self.stats.computed_tokens += 0 if branch.prompt_done else count
         self._reached(branch)
-        if row is None:
+        if not len(rows):
             return
         if not branch.job.answered:
             branch.job.answered = time.perf_counter()
             self.stats.first_token_seconds.observe(branch.job.answered - branch.job.submitted)
         for each in self._forked(branch):
-            self._guarded(each, self._draw, each, row)
+            self._guarded(each, self._draw, each, rows[0])
+
+    def _judge(self, branch: Branch, count: int, rows: NDArray[np.float32]) -> None:
+        """The branch's known tokens were run with guesses behind them, `count` in all: those that are drawn stay."""
+        trial = branch.trial
+        assert trial is not None
+        guessed, accepted = [*trial.guessed, -1], 0
+        for row, guess in zip(rows, guessed, strict=True):
+            self._emit_drawn(branch, row)
+            if branch.reason is not None or branch.tokens[-1] != guess:
+                break
+            accepted += 1
+        self.stats.drafted_tokens += trial.count
+        self.stats.accepted_tokens += accepted
+        if drafting.settle(branch, accepted):
+            self._reached(branch)
 
     def _reached(self, branch: Branch) -> None:
         """Do what is to be done at the position that the branch has reached."""
@@ -258,12 +289,15 @@ class Batch:
 
     def _draw(self, branch: Branch, row: NDArray[np.float32]) -> None:
         assert branch.cursor is not None
+        self._emit_drawn(branch, row)
+        if branch.reason is not None and branch.cursor.position == len(branch.tokens):
+            self._finish(branch)
+
+    def _emit_drawn(self, branch: Branch, row: NDArray[np.float32]) -> None:
         event = branch.draw(row, self._model.context_length)
         self.stats.reply_tokens += 1
         if event is not None:
             self._emit(branch.job, event)
-        if branch.reason is not None and branch.cursor.position == len(branch.tokens):
-            self._finish(branch)
 
     # --- ends ---
 
@@ -356,6 +390,9 @@ class Batch:
         """Go back to the last saved state of the tokens that the branch has so far."""
         assert branch.cursor is not None
         branch.cursor.close()
+        if branch.trial is not None:
+            branch.trial.cursor.close()
+        branch.trial = branch.before = None
         branch.cursor = self._tree.open(branch.tokens, limit=len(branch.tokens) - 1, boundaries=branch.job.boundaries)
         branch.cursor.expect(branch.job.expected)
         branch.alone = True

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ramet.chat import Tokenizer
 from ramet.engine.grammar import Matcher
 from ramet.engine.handle import Handle
 from ramet.engine.request import Divergence, FinishReason, Message, Request, Sampling, TokenEvent, Usage
 from ramet.engine.sampling import Sampler, log_probabilities
-from ramet.engine.schedule import save_points
+from ramet.engine.schedule import save_points, until_save_in_reply
 from ramet.engine.stop import StopStrings
 from ramet.models.pictures import session_tokens
+from ramet.models.states import Span
 from ramet.tree import Bill, Cursor, Node
 
 
@@ -85,6 +87,27 @@ class Following:
     """Instead of taking over, look into the tree again once the leader has committed up to `meet`."""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Tokens of a reply that are run with guesses behind them: see `drafting`."""
+
+    cursor: Cursor
+    span: Span
+    known: int
+    """Tokens of the span that are no guesses."""
+
+    @property
+    def count(self) -> int:
+        """How many are."""
+        return len(self.span.tokens) - self.known
+
+    @property
+    def guessed(self) -> list[int]:
+        """The guesses."""
+        tokens: list[int] = self.span.tokens[self.known :].tolist()
+        return tokens
+
+
 class Branch:
     """One reply in the making: its tokens, its place in the tree, and how its next token is chosen."""
 
@@ -104,6 +127,12 @@ class Branch:
         self.saved: list[int] = []
         """Where states were saved, in order."""
         self.prompt_done = False
+        self.trial: Trial | None = None
+        """Within a step."""
+        self.before: Tensor | None = None
+        """For guesses: what the output layer saw at each known token that has to run again, but the last."""
+        self.luck = 1.0
+        """The share of guesses that came true, of late."""
         self.alone = False
         """To be run without company: it was part of a step that failed."""
         self._committed = 0.0  # when the last node was, for bills
@@ -136,7 +165,7 @@ class Branch:
 
     def close(self) -> None:
         """Let go of everything in the tree."""
-        for cursor in (self.cursor, self.mark):
+        for cursor in (self.cursor, self.mark, None if self.trial is None else self.trial.cursor):
             if cursor is not None:
                 cursor.close()
 
@@ -191,6 +220,10 @@ class Branch:
         if index < len(self.save_points):
             end = min(end, self.save_points[index])
         return min([end, *(meet for meet in meets if meet > position)]) - position
+
+    def reply_stretch(self) -> int:
+        """How many of a reply's known tokens to run next: up to where a state is to be saved."""
+        return min(len(self.tokens) - self.position, until_save_in_reply(self.position - len(self.job.prompt)))
 
     def split(self, choice: int, serial: int, cursor: Cursor) -> Branch:
         """Another reply to the same prompt, which is through; `cursor` is a fork."""

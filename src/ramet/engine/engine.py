@@ -38,10 +38,12 @@ class Engine:
         step_tokens: int = 512,
         step_seconds: float = 0.25,
         max_running: int = 32,
+        drafts: int = 1,
         defaults: Sampling = NEUTRAL,
     ) -> None:
         """`step_tokens`: most prompt tokens in a step; while replies are being written, as many as fit `step_seconds`.
 
+        `drafts`: tokens to guess in a step of a reply, if the model can (`drafting`): steps, not replies, change.
         `max_running`: replies in progress at a time; more requests wait in a queue, first come, first served.
         `defaults` fill what a request's sampling leaves open (`sampling.checkpoint_defaults` reads the checkpoint's).
         """
@@ -51,7 +53,7 @@ class Engine:
         self.defaults = defaults.over(NEUTRAL)
         self.max_running = max_running
         self._grammars = GrammarCompiler(tokenizer)
-        self._batch = Batch(model, tree, tokenizer, step_tokens, step_seconds, max_running)
+        self._batch = Batch(model, tree, tokenizer, step_tokens, step_seconds, max_running, drafts)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
         self._thread: threading.Thread | None = None

@@ -33,19 +33,21 @@ class Runtime:
         tree_dir: Path | None = None,
         ram_bytes: int = 4 << 30,
         disk_bytes: int | None = None,
+        drafts: int = 1,
     ) -> Runtime:
         """Load the checkpoint folder `path` and start its engine.
 
         `tree_dir` is where sessions survive a restart (None: they live in memory only); `ram_bytes` and `disk_bytes`
-        are the tree's budgets. Raises RametError if the checkpoint or the tree's directory is not usable.
+        are the tree's budgets; `drafts` tokens are guessed in a step, if the checkpoint has what guesses them (MTP).
+        Raises RametError if the checkpoint or the tree's directory is not usable.
         """
         path = Path(path)
-        model = models.load(path)
+        model = models.load(path, ahead=drafts > 0)
         tokenizer = Tokenizer.load(path)
         chat = Chat.load(path, tokenizer, None if model.visual is None else model.visual.images(path))
         defaults = checkpoint_defaults(path)  # before the tree: an error from here on would leave its directory locked
         tree = Tree(model.layout, model.fingerprint, ram_bytes=ram_bytes, directory=tree_dir, disk_bytes=disk_bytes)
-        engine = Engine(model, tree, tokenizer, defaults=defaults)
+        engine = Engine(model, tree, tokenizer, defaults=defaults, drafts=drafts)
         engine.start()
         return cls(path, model, tokenizer, chat, tree, engine)
 

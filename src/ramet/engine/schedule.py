@@ -46,6 +46,11 @@ def saves_in_reply(written: int) -> bool:
     return written >= SPACING and written & (written - 1) == 0
 
 
+def until_save_in_reply(written: int) -> int:
+    """How many tokens further the next state of a reply is saved."""
+    return max(SPACING, 1 << written.bit_length()) - written
+
+
 def share_prefill(remaining: Sequence[int], most: Sequence[int], budget: int) -> list[int]:
     """Tokens of the step's prefill `budget` for each prompt, in order of admission.
 

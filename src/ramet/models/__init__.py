@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointError", "ContextLengthError", "check", "load"]
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, ahead: bool = False) -> Model:
     """Load the checkpoint in a folder, ready to run; `config.json` says of which family it is.
+
+    With `ahead`, the part that guesses one token further (MTP) is loaded too, if the files have one.
 
     Raises CheckpointError, naming file, tensor and expectation, if it is damaged, contradicts itself or is of a kind
     that is not supported.
     """
     from ramet.models import loading
 
-    return loading.load(Path(path))
+    return loading.load(Path(path), ahead=ahead)
 
 
 def check(path: str | Path) -> None:

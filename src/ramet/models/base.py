@@ -22,6 +22,20 @@ class Model(Protocol):
     fingerprint: str
     """Hex digest of the config, every weight and the kernels' build: states are valid only under the same one."""
 
+    @property
+    def predicts_ahead(self) -> bool:
+        """Whether `draft` can be called."""
+        ...
+
+    def draft(self, spans: Sequence[Span], guesses: int, before: Sequence[Tensor | None]) -> None:
+        """Guess the last `guesses` tokens of each span, which are to be run next; writes them into `span.tokens`.
+
+        `before[i]`, float32 `[n, hidden]`, is `Span.hidden` for the n tokens before the span's second, ... last known
+        one (None for a span with one known token: the state holds what is before the first). Writes rows at the span's
+        positions, which `forward` writes anew, and nothing else.
+        """
+        ...
+
     def forward(self, spans: Sequence[Span]) -> Tensor:
         """Run every span one step on, writing their rows and states.
 

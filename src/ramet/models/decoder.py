@@ -38,13 +38,33 @@ class Config(Protocol):
     def tie_word_embeddings(self) -> bool: ...
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
-        """Read a parsed `config.json`; `source` names it in errors. Raises CheckpointError."""
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
+        """Read a parsed `config.json`; `source` names it in errors. Raises CheckpointError.
+
+        `refused`, if it is a list, takes what the config says that is not computed here, in place of an error: the
+        sizes are known all the same.
+        """
         ...
 
     def to_json(self, dtype: str, *, nested: bool) -> dict[str, Any]:
         """A `config.json` in the published form, or (not nested) that of a text model alone."""
         ...
+
+
+class Ahead(Layer):
+    """The part of a model that guesses one token further (multi-token prediction, MTP), from a token's embedding and
+    what the output layer saw at the token before it. Its call `(embedded, before, run)`, `[..., hidden]`, gives what a
+    further guess begins from; it writes rows as any layer does. Before a session's first token there are zeros.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.last = Recurrent("ahead.last", (config.hidden_size,))
+        """What the output layer saw at the session's last token."""
+
+    def normed(self, x: Tensor, run: Run) -> Tensor:
+        """What the model's output layer is to see: `[..., hidden] -> [..., hidden]`."""
+        raise NotImplementedError
 
 
 class Decoder(nn.Module):
@@ -71,8 +91,26 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, zero_centred=zero_centred_norm)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
-        states = [value for module in self.layers.modules() for value in vars(module).values()]
-        self.layout = StateLayout(
+        self.ahead: Ahead | None = None
+        self.layout = self._lay_out()
+
+    @property
+    def predicts_ahead(self) -> bool:
+        """Whether there is a part that guesses one token further."""
+        return self.ahead is not None
+
+    def look_ahead(self) -> None:
+        """Add the part that guesses one token further, with uninitialised weights. Raises NotImplementedError."""
+        self.ahead = self.make_ahead()
+        self.layout = self._lay_out()
+
+    def make_ahead(self) -> Ahead:
+        """The family's part that guesses one token further."""
+        raise NotImplementedError
+
+    def _lay_out(self) -> StateLayout:
+        states = [value for module in self.modules() for value in vars(module).values()]
+        return StateLayout(
             rows=tuple(state for state in states if isinstance(state, Rows)),
             fixed=tuple(state for state in states if isinstance(state, Recurrent | Window)),
         )
@@ -86,7 +124,9 @@ class Decoder(nn.Module):
 
     def logits(self, x: Tensor, run: Run) -> Tensor:
         """The last norm and the output layer: `[..., hidden] -> [..., vocab]`."""
-        x = self.norm(x, run)
+        return self._output(self.norm(x, run))
+
+    def _output(self, x: Tensor) -> Tensor:
         return self.embed_tokens.logits(x) if self.lm_head is None else self.lm_head(x)
 
     def train_forward(
@@ -111,7 +151,44 @@ class Decoder(nn.Module):
         for span in spans:
             self._check(span)
         run = ServingRun(spans, self.layout)
-        return self.logits(self.hidden(run)[last_rows(spans)], run)
+        x = self.hidden(run)
+        if self.ahead is not None:
+            hidden = self.norm(x, run)
+            run.chosen = None
+            self.ahead(run.seen(self.embed_tokens(run.tokens)), run.before(hidden, self.ahead.last.name), run)
+            end = 0
+            for span in spans:
+                start, end = end, end + len(span.tokens)
+                span.hidden = hidden[start:end]
+        return self.logits(x[last_rows(spans)], run)
+
+    @torch.no_grad()
+    def draft(self, spans: Sequence[Span], guesses: int, before: Sequence[Tensor | None]) -> None:
+        """Guess the last tokens of spans: see `models.base.Model.draft`. The model must be packed.
+
+        One known token is met with what the output layer saw at the one before it; each further guess with what the
+        part itself gave for the last. Of equal scores the lowest id is taken.
+        """
+        assert self.ahead is not None
+        known = [len(span.tokens) - guesses for span in spans]
+        offset = self.layout.fixed_offsets[self.ahead.last.name]
+        last = [span.state[offset : offset + self.config.hidden_size][None] for span in spans]
+        x = torch.cat([rows for pair in zip(last, before, strict=True) for rows in pair if rows is not None])
+        parts = [
+            Span(span.tokens[:n], span.position, span.pages, span.state, positions=_some(span.positions, 0, n))
+            for span, n in zip(spans, known, strict=True)
+        ]
+        for guess in range(guesses):
+            run = ServingRun(parts, self.layout)
+            x = self.ahead(self.embed_tokens(run.tokens), x, run)[last_rows(parts)]
+            top = self._output(self.ahead.normed(x, run)).argmax(-1)
+            for i, span in enumerate(spans):
+                at = known[i] + guess
+                span.tokens[at] = top[i]
+                positions = _some(span.positions, at, 1)
+                parts[i] = Span(
+                    span.tokens[at : at + 1], span.position + at, span.pages, span.state, positions=positions
+                )
 
     def _check(self, span: Span) -> None:
         count = span.tokens.numel()
@@ -147,3 +224,7 @@ class Decoder(nn.Module):
             if isinstance(module, Layer):
                 module.initialise(generator, self.config.initializer_range)
         return self
+
+
+def _some(positions: Tensor | None, start: int, count: int) -> Tensor | None:
+    return None if positions is None else positions[start : start + count]

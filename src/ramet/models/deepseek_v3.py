@@ -7,14 +7,14 @@ that would have made its values. Modules and parameters carry the names of the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ramet import kernels
-from ramet.models.decoder import Config, Decoder
+from ramet.models.decoder import Ahead, Config, Decoder
 from ramet.models.deepseek_v3_config import SPARSE, DeepseekV3Config, KimiK25Config
 from ramet.models.layers import MLP, Experts, Layer, Linear, RMSNorm
 from ramet.models.published import Names, Published
@@ -139,7 +139,8 @@ class DecoderLayer(Layer):
     def __init__(self, config: DeepseekV3Config, layer: int, rope: Rope, indexer: Layer | None = None) -> None:
         super().__init__()
         self.self_attn = LatentAttention(config, layer, rope, indexer)
-        sparse = config.mlp_layer_types[layer] == SPARSE
+        # beyond the last layer: `PredictAhead`
+        sparse = layer == config.num_hidden_layers or config.mlp_layer_types[layer] == SPARSE
         self.mlp = SparseMLP(config) if sparse else MLP(config.hidden_size, config.intermediate_size)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -149,6 +150,30 @@ class DecoderLayer(Layer):
         return self.mlp(self.post_attention_layernorm(x, run), x, run)
 
 
+class PredictAhead(Ahead):
+    """A token's embedding and what is before it, each normed, as one through one more layer; a last norm of its own.
+
+    The published files repeat the embedding and the output layer here; the model's own are used.
+    """
+
+    def __init__(self, config: DeepseekV3Config, rope: Rope, indexer: Layer | None) -> None:
+        super().__init__(config)
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        self.enorm, self.hnorm = RMSNorm(hidden, eps), RMSNorm(hidden, eps)
+        self.eh_proj = Linear(2 * hidden, hidden)
+        self.block = DecoderLayer(config, config.num_hidden_layers, rope, indexer)
+        self.shared_head = nn.ModuleDict({"norm": RMSNorm(hidden, eps)})
+
+    def forward(self, embedded: Tensor, before: Tensor, run: Run) -> Tensor:
+        x = torch.cat([self.enorm(embedded, run), self.hnorm(before, run)], -1)
+        return self.block(self.eh_proj(x), run)
+
+    def normed(self, x: Tensor, run: Run) -> Tensor:
+        normed: Tensor = self.shared_head["norm"](x, run)
+        return normed
+
+
+@functools.cache  # layers that share it share its table of a step
 def rope_of(config: DeepseekV3Config, *, interleaved: bool) -> Rope:
     """The rotation of a layer's rotated columns."""
     rotary, theta = config.qk_rope_head_dim, config.rope_theta
@@ -162,18 +187,25 @@ class DeepseekV3(Decoder):
 
     config_type: ClassVar[type[Config]] = DeepseekV3Config
     published: ClassVar[Published] = Published(
-        names=(Names("model."),), predicts_ahead=True, wide=("e_score_correction_bias",)
+        names=(Names("model.", ahead="model.layers.{layers}."),),
+        predicts_ahead=True,
+        wide=("e_score_correction_bias",),
     )
 
     def __init__(self, config: DeepseekV3Config) -> None:
-        rope, indexers = rope_of(config, interleaved=config.rope_interleave), self.indexers(config)
-        layers = (DecoderLayer(config, layer, rope, indexer) for layer, indexer in enumerate(indexers))
+        self.rope = rope = rope_of(config, interleaved=config.rope_interleave)
+        layers = (DecoderLayer(config, i, rope, self.indexer(config, i)) for i in range(config.num_hidden_layers))
         super().__init__(config, layers)
 
     @staticmethod
-    def indexers(config: DeepseekV3Config) -> Sequence[Layer | None]:
-        """What chooses rows in each layer, if anything does."""
-        return [None] * config.num_hidden_layers
+    def indexer(config: DeepseekV3Config, layer: int) -> Layer | None:
+        """What chooses rows in a layer (`num_hidden_layers`: the part that predicts ahead), if anything does."""
+        return None
+
+    def make_ahead(self) -> Ahead:
+        config = self.config
+        assert isinstance(config, DeepseekV3Config)
+        return PredictAhead(config, self.rope, self.indexer(config, config.num_hidden_layers))
 
 
 class KimiK25(DeepseekV3):
@@ -181,7 +213,15 @@ class KimiK25(DeepseekV3):
 
     config_type: ClassVar[type[Config]] = KimiK25Config
     published: ClassVar[Published] = Published(
-        names=(Names("language_model.model.", head="language_model.lm_head.", visual=""), Names("model.")),
+        names=(
+            Names(
+                "language_model.model.",
+                "language_model.lm_head.",
+                visual="",
+                ahead="language_model.model.layers.{layers}.",
+            ),
+            Names("model.", ahead="model.layers.{layers}."),
+        ),
         tower=("vision_tower.", "mm_projector."),
         predicts_ahead=True,
         wide=("e_score_correction_bias",),

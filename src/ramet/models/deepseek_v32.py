@@ -6,7 +6,6 @@ in how the indexer rotates, and some layers of a GLM-5 share the choice of the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -71,10 +70,11 @@ class DeepseekV32(DeepseekV3):
     config_type: ClassVar[type[Config]] = DeepseekV32Config
 
     @staticmethod
-    def indexers(config: DeepseekV3Config) -> Sequence[Layer | None]:
+    def indexer(config: DeepseekV3Config, layer: int) -> Layer | None:
         assert isinstance(config, DeepseekV32Config)
-        rope, kinds = rope_of(config, interleaved=config.indexer_interleaved), config.indexer_types
-        return [Indexer(config, layer, rope) if kind == FULL else None for layer, kind in enumerate(kinds)]
+        if layer < config.num_hidden_layers and config.indexer_types[layer] != FULL:
+            return None
+        return Indexer(config, layer, rope_of(config, interleaved=config.indexer_interleaved))
 
 
 class GlmMoeDsa(DeepseekV32):

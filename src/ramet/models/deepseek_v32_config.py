@@ -77,10 +77,11 @@ class GlmMoeDsaConfig(DeepseekV32Config):
 
 def _indexer_types(fields: Fields) -> tuple[str, ...]:
     """The list itself, or a pattern of F and S, or every so many layers from an offset on."""
-    if listed := fields.get("indexer_types"):
-        return tuple(map(str, listed))
-    if pattern := fields.get("index_topk_pattern"):
-        return tuple({"F": FULL, "S": SHARED}.get(kind, str(kind)) for kind in pattern)
+    if listed := fields.words("indexer_types"):
+        return listed
+    pattern = fields.get("index_topk_pattern")
+    if kinds := pattern if isinstance(pattern, str) else fields.words("index_topk_pattern"):
+        return tuple({"F": FULL, "S": SHARED}.get(kind, kind) for kind in kinds)
     every, offset = fields.integer("index_topk_freq", 1), fields.integer("index_skip_topk_offset", 2)
     layers = range(fields.integer("num_hidden_layers"))
     return tuple(FULL if max(layer - offset + 1, 0) % every == 0 else SHARED for layer in layers)

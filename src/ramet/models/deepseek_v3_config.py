@@ -91,13 +91,14 @@ class DeepseekV3Config:
         return plain * (self.yarn.softmax_factor() if self.yarn else 1.0)
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
         """Read a parsed `config.json`; `source` names it in errors.
 
         Raises CheckpointError for sizes that are missing, of the wrong kind or contradictory, and for what the config
-        could say but this implementation does not compute (biases, other activations, routers and rotary embeddings).
+        could say but this implementation does not compute (biases, other activations, routers and rotary embeddings);
+        the latter is put in `refused` instead, if that is a list.
         """
-        fields = Fields(config, source)
+        fields = Fields(config, source, refused)
         for name, value in _ONLY:
             fields.must_be(name, value)
         try:
@@ -117,8 +118,8 @@ class DeepseekV3Config:
             "topk_group": fields.integer("topk_group", 1),
             "routed_scaling_factor": fields.number("routed_scaling_factor", 1.0),
             "norm_topk_prob": bool(fields.get("norm_topk_prob", True)),
-            "first_k_dense_replace": _count(fields, "first_k_dense_replace"),
-            "mlp_layer_types": tuple(map(str, fields.get("mlp_layer_types") or ())),
+            "first_k_dense_replace": fields.count("first_k_dense_replace"),
+            "mlp_layer_types": fields.words("mlp_layer_types"),
             "rope_theta": theta,
             "yarn": yarn,
             "rope_interleave": bool(fields.get("rope_interleave", True)),
@@ -151,11 +152,11 @@ class KimiK25Config(DeepseekV3Config):
     vision: KimiVisionConfig | None = None
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Self:
-        fields = Fields(config, source)
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
+        fields = Fields(config, source, refused)
         text = fields.object("text_config")
         tied = fields.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-        read = super().from_json({**text.values, "tie_word_embeddings": tied}, text.source)
+        read = super().from_json({**text.values, "tie_word_embeddings": tied}, text.source, refused)
         return replace(read, vision=KimiVisionConfig.from_json(fields)) if fields.get("vision_config") else read
 
     def to_json(self, dtype: str, *, nested: bool) -> dict[str, Any]:
@@ -198,11 +199,6 @@ _ONLY: tuple[tuple[str, Any], ...] = (
 """Fields that say one thing in every published config."""
 
 
-def _count(fields: Fields, name: str) -> int:
-    """A whole number that may be 0, and is if it is missing."""
-    return fields.integer(name) if fields.get(name) else 0
-
-
 def wrong_kinds(name: str, kinds: tuple[str, ...], known: set[str], layers: int) -> str | None:
     """What is wrong with a list of one kind per layer."""
     if len(kinds) != layers:
@@ -220,5 +216,5 @@ def _rope(fields: Fields, max_position_embeddings: int) -> tuple[float, Yarn | N
     theta = together.number("rope_theta", base) if together else base
     kind = scaling.get("rope_type", scaling.get("type", "default")) if scaling else "default"
     if kind not in ("default", "yarn"):
-        raise fields.unsupported("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
+        fields.refuse("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
     return theta, Yarn.from_fields(scaling, max_position_embeddings) if scaling and kind == "yarn" else None

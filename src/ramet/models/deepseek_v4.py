@@ -35,7 +35,7 @@ class Compressor(Layer):
         self.ape = nn.Parameter(torch.empty(ratio, series * size))
         self.norm = RMSNorm(size, config.rms_norm_eps)
         self.pool = Recurrent(f"{name}.pool", (series, 3, size))
-        self.entries = Rows(f"{name}.entries", (max(PAGE_TOKENS // ratio, 1), size))
+        self.entries = Rows(f"{name}.entries", (max(PAGE_TOKENS // ratio, 1), size), ratio)
 
     def pack(self) -> None:
         self.ape = nn.Parameter(self.ape.detach().float().contiguous(), requires_grad=False)

@@ -13,7 +13,7 @@ from ramet.models.yarn import Yarn
 
 SLIDING, SPARSE, HEAVY = "sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"
 HASH, ROUTED = "hash_moe", "moe"
-_BY_RATIO = {0: SLIDING, 4: SPARSE, 128: HEAVY}
+_BY_RATIO = {"0": SLIDING, "4": SPARSE, "128": HEAVY}
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,14 @@ class DeepseekV4Config:
         return None
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> DeepseekV4Config:
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> DeepseekV4Config:
         """Read a parsed `config.json`; `source` names it in errors.
 
         Raises CheckpointError for sizes that are missing, of the wrong kind or contradictory, and for what is not
-        computed here: biases, other scores or activations, rope scaling other than YaRN.
+        computed here: biases, other scores or activations, rope scaling other than YaRN; the latter is put in `refused`
+        instead, if that is a list.
         """
-        fields = Fields(config, source)
+        fields = Fields(config, source, refused)
         for name, value in (
             ("hidden_act", "silu"),
             ("attention_bias", False),
@@ -101,21 +102,17 @@ class DeepseekV4Config:
         head_dim = fields.integer("head_dim")
         sparse, heavy, kinds = _compression(fields, layers)
         main, compressed = _ropes(fields)
-        rotary = fields.get("qk_rope_head_dim")
-        if rotary is None:
-            share = fields.get("partial_rotary_factor") or main.get("partial_rotary_factor", 0.125)
-            rotary = int(head_dim * share)
-        mlps = fields.get("mlp_layer_types")
-        if mlps is None:
-            hashed = fields.get("num_hash_layers", 3)
-            mlps = [HASH if layer < hashed else ROUTED for layer in range(layers)]
+        share = fields.number("partial_rotary_factor", main.number("partial_rotary_factor", 0.125))
+        rotary = fields.integer("qk_rope_head_dim", int(head_dim * share))
+        hashed = fields.count("num_hash_layers", 3)
+        mlps = fields.words("mlp_layer_types") or [HASH if layer < hashed else ROUTED for layer in range(layers)]
         sizes: dict[str, Any] = {name: fields.integer(name) for name in _SIZES}
         sizes |= {name: fields.integer(name, default) for name, default in _INTEGERS.items()}
         sizes |= {name: fields.number(name, default) for name, default in _NUMBERS.items()}
         try:
             return cls(
                 layer_types=kinds,
-                mlp_layer_types=tuple(map(str, mlps))[:layers],
+                mlp_layer_types=tuple(mlps[:layers]),
                 head_dim=head_dim,
                 num_hidden_layers=layers,
                 qk_rope_head_dim=rotary,
@@ -189,26 +186,27 @@ def _compression(fields: Fields, layers: int) -> tuple[int, int, tuple[str, ...]
     named = rates is not fields
     sparse = rates.integer(SPARSE if named else "compress_rate_csa", 4)
     heavy = rates.integer(HEAVY if named else "compress_rate_hca", 128)
-    if kinds := fields.get("layer_types"):
-        return sparse, heavy, tuple(map(str, kinds))[:layers]
+    if kinds := fields.words("layer_types"):
+        return sparse, heavy, kinds[:layers]
     # Published configs give each layer's rate, those of the prediction layers behind the others.
-    if ratios := fields.get("compress_ratios"):
+    if ratios := fields.words("compress_ratios"):
         if unknown := set(ratios[:layers]) - set(_BY_RATIO):
-            raise fields.unsupported("compress_ratios", f"{sorted(unknown)}; known are {sorted(_BY_RATIO)}")
+            known = ", ".join(_BY_RATIO)
+            raise CheckpointError(f"{fields.source}: compress_ratios: {', '.join(sorted(unknown))}; known are {known}")
         return sparse, heavy, tuple(_BY_RATIO[ratio] for ratio in ratios[:layers])
     return sparse, heavy, tuple(SPARSE if layer > 1 and layer % 2 else HEAVY for layer in range(layers))
 
 
 def _ropes(fields: Fields) -> tuple[Fields, Fields]:
     """The rope parameters of sliding layers and of those with a compressor."""
-    given = fields.get("rope_parameters") or {}
-    if "main" in given and "compress" in given:
-        nested = fields.object("rope_parameters")
-        return nested.object("main"), nested.object("compress")
-    scaling = dict(given or fields.get("rope_scaling") or {})
+    name = "rope_parameters" if fields.get("rope_parameters") else "rope_scaling"
+    given = fields.object(name) if fields.get(name) else Fields({}, fields.source)
+    if given.get("main") is not None and given.get("compress") is not None:
+        return given.object("main"), given.object("compress")
+    scaling = dict(given.values)
     main = {"rope_theta": fields.number("rope_theta", 10_000.0)}
     compressed = scaling | {"rope_theta": fields.number("compress_rope_theta", 160_000.0)}
-    return Fields(main, fields.source), Fields(compressed, f"{fields.source}: rope_scaling")
+    return Fields(main, fields.source), Fields(compressed, f"{fields.source}: rope_scaling", fields.refused)
 
 
 def _yarn(rope: Fields, longest: int) -> Yarn | None:
@@ -216,6 +214,7 @@ def _yarn(rope: Fields, longest: int) -> Yarn | None:
     if kind == "default":
         return None
     if kind != "yarn":
-        raise rope.unsupported("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
+        rope.refuse("rope_type", f"{kind!r}; only 'default' and 'yarn' are supported")
+        return None
     # DeepSeek V4 stretches the frequencies and leaves the cosines and sines as long as they are.
-    return Yarn.from_fields(Fields({"attention_factor": 1.0} | dict(rope.values), rope.source), longest)
+    return Yarn.from_fields(Fields({"attention_factor": 1.0} | dict(rope.values), rope.source, rope.refused), longest)

@@ -40,7 +40,7 @@ class Family:
 
 FAMILIES = (
     Family(
-        "Qwen3.5, dense and mixture of experts",
+        "Qwen3.5",
         ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
         (
             "Qwen3_5ForCausalLM",
@@ -68,13 +68,13 @@ FAMILIES = (
 )
 
 
-def family_of(config: dict[str, Any], path: Path) -> DecoderType:
-    """The model's class for a parsed `config.json`; `path` names it in errors. Raises CheckpointError."""
+def family_of(config: dict[str, Any], path: Path) -> Family:
+    """The family that a parsed `config.json` is of; `path` names it in errors. Raises CheckpointError."""
     kind, architectures = config.get("model_type"), config.get("architectures")
     names = architectures if isinstance(architectures, list) else []
     for family in FAMILIES:
         if kind in family.model_types if kind is not None else any(name in family.architectures for name in names):
-            return family.load()
+            return family
     found = f"model_type {kind!r}" if kind is not None else f"architectures {architectures!r} and no model_type"
     supported = "; ".join(f"{', '.join(family.model_types)} ({family.title})" for family in FAMILIES)
     raise CheckpointError(f"{path}: {found} is not supported; supported are {supported}")

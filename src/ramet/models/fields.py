@@ -36,9 +36,11 @@ def read_json(path: Path) -> dict[str, Any]:
 class Fields:
     """The fields of one JSON object; `source` says where it is, for errors, which are CheckpointErrors."""
 
-    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+    def __init__(self, values: Mapping[str, Any], source: str, refused: list[str] | None = None) -> None:
+        """`refused`: a list that takes what would be refused, for readers that want to know the sizes all the same."""
         self.values = values
         self.source = source
+        self.refused = refused
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field as it is."""
@@ -64,6 +66,17 @@ class Fields:
             raise CheckpointError(f"{self.source}: {name} must be a positive number, not {value!r}")
         return float(value)
 
+    def count(self, name: str, default: int = 0) -> int:
+        """A whole number that may be 0."""
+        return 0 if self._found(name, default) == 0 else self.integer(name, default)
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """A list of words, as one for each layer; empty if it is missing."""
+        value = self._found(name, [])
+        if not isinstance(value, list):
+            raise CheckpointError(f"{self.source}: {name} must be a list, not {value!r}")
+        return tuple(map(str, value))
+
     def _found(self, name: str, default: Any) -> Any:
         value = self.values.get(name)
         return default if value is None else value
@@ -73,13 +86,16 @@ class Fields:
         value = self.values.get(name)
         if not isinstance(value, Mapping):
             raise CheckpointError(f"{self.source}: {name} must be an object, not {value!r}")
-        return Fields(value, f"{self.source}: {name}")
+        return Fields(value, f"{self.source}: {name}", self.refused)
 
     def must_be(self, name: str, value: Any) -> None:
         """A field that, if it is there and not null, has the one value that is supported."""
         if (found := self._found(name, value)) != value:
-            raise self.unsupported(name, f"{found!r}; only {value!r} is supported")
+            self.refuse(name, f"{found!r}; only {value!r} is supported")
 
-    def unsupported(self, name: str, why: str) -> CheckpointError:
-        """The error for a field whose value asks for what is not computed here."""
-        return CheckpointError(f"{self.source}: {name}: {why}")
+    def refuse(self, name: str, why: str) -> None:
+        """Refuse a field whose value asks for what is not computed here: an error, unless errors are collected."""
+        error = CheckpointError(f"{self.source}: {name}: {why}")
+        if self.refused is None:
+            raise error
+        self.refused.append(str(error))

@@ -191,7 +191,7 @@ def _processor(path: Path, mean: tuple[float, ...]) -> Fields:
     for name in ("image_mean", "image_std"):
         value = fields.get(name)
         if value is not None and list(value) != list(mean):
-            raise fields.unsupported(name, f"{value!r}; only {list(mean)} is supported")
+            fields.refuse(name, f"{value!r}; only {list(mean)} is supported")
     return fields
 
 

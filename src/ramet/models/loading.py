@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,16 +15,22 @@ from torch import Tensor, nn
 
 from ramet import kernels
 from ramet.models.checkpoint import Weights
-from ramet.models.decoder import Decoder
+from ramet.models.decoder import Config, Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
-from ramet.models.published import Published
+from ramet.models.published import VISION
+
+if TYPE_CHECKING:
+    from ramet.models.families import DecoderType
 
 
-def load(folder: Path) -> Decoder:
-    """The model, packed for serving, its weights in the dtype they have in the files (float16 widened to float32)."""
-    model, sources = _match(folder)
+def load(folder: Path, *, ahead: bool = False) -> Decoder:
+    """The model, packed for serving, its weights in the dtype they have in the files (float16 widened to float32).
+
+    With `ahead`, also the part that guesses one token further (MTP), if the files have it.
+    """
+    model, sources = _match(folder, ahead=ahead)
     config = [type(model.config).__name__, asdict(model.config)]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(kernels.build_id().encode())
@@ -59,7 +64,7 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     published = model.published
-    names = published.names[0 if nested else -1]
+    names = published.names[0 if nested else -1].at(model.config.num_hidden_layers)
     tensors: dict[str, Tensor] = {}
     for parameter, weight in model.named_parameters():
         if not nested and parameter.startswith("visual."):
@@ -90,9 +95,7 @@ class _Sources:
 
     def __init__(self, model: Decoder, weights: Weights) -> None:
         self.model, self.weights = model, weights
-        layouts = model.published.names
-        embedding = "embed_tokens.weight"
-        self.layout = next((layout for layout in layouts if layout.of(embedding) in weights), layouts[0])
+        self.layout = model.published.layout_of(weights.entries, model.config.num_hidden_layers)
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.whole = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
         self.names = {name: self._find(name, shape) for name, shape in self.shapes.items()}
@@ -100,20 +103,13 @@ class _Sources:
         if model.lm_head is None:
             used.add(self.layout.of("lm_head.weight"))  # tied: a copy of the embedding, where it is written at all
         for name, entry in weights.entries.items():
-            if name not in used and not self._left_out(name):
+            layers = model.config.num_hidden_layers
+            part = model.published.part_left_out(name, self.layout, layers)
+            if name not in used and (part is None or (part == VISION and model.visual is not None)):
                 raise CheckpointError(
                     f"{entry.file}: tensor {name}, {entry.dtype} {list(entry.shape)}, is no part of the model that "
                     "config.json describes"
                 )
-
-    def _left_out(self, name: str) -> bool:
-        published = self.model.published
-        if name.endswith(".rotary_emb.inv_freq"):  # older files hold the frequencies, which config.json gives as well
-            return True
-        if published.predicts_ahead and (layer := re.match(rf"{re.escape(self.layout.body)}layers\.(\d+)\.", name)):
-            return int(layer[1]) >= self.model.config.num_hidden_layers
-        without = published.left_out + (published.tower if self.model.visual is None else ())
-        return name.startswith(without) if without else False
 
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
@@ -153,22 +149,33 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
     return outputs * experts // len(names), inputs
 
 
-def _match(folder: Path) -> tuple[Decoder, _Sources]:
-    path = folder / "config.json"
+def describe(path: Path) -> Decoder:
+    """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
     config = read_json(path)
-    family = family_of(config, path)
+    family = family_of(config, path).load()
     _refuse_quantised(config, str(path))
-    weights = Weights(folder)
-    read = family.config_type.from_json(config, str(path))
-    if getattr(read, "vision", None) is not None and not _has_tower(family.published, weights):
-        read = replace(read, vision=None)  # a copy for text alone, whose config still tells of the tower
-    with torch.device("meta"):
-        model = family(read)
+    return build(family, family.config_type.from_json(config, str(path)), path)
+
+
+def build(family: DecoderType, config: Config, path: Path) -> Decoder:
+    """The model without weights, on the meta device; `path` names its config in errors. Raises CheckpointError."""
+    try:
+        with torch.device("meta"):
+            return family(config)
+    except RuntimeError as error:  # more elements than 64 bits count
+        raise CheckpointError(f"{path}: no model is as large as these sizes make it ({error})") from error
+
+
+def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
+    model, weights = describe(folder / "config.json"), Weights(folder)
+    if model.visual is not None and not model.published.has_tower(weights.entries):
+        model.visual = None  # a copy for text alone, whose config still tells of the tower
+        model.config = replace(model.config, vision=None)
+    prefix = model.published.layout_of(weights.entries, model.config.num_hidden_layers).ahead
+    if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
+        with torch.device("meta"):
+            model.look_ahead()
     return model, _Sources(model, weights)
-
-
-def _has_tower(published: Published, weights: Weights) -> bool:
-    return any(name.startswith(published.tower) for name in weights.entries)
 
 
 def _refuse_quantised(config: dict[str, Any], source: str) -> None:

@@ -48,13 +48,14 @@ class MiniMaxM2Config:
         return None
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> MiniMaxM2Config:
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> MiniMaxM2Config:
         """Read a parsed `config.json`; `source` names it in errors.
 
         Raises CheckpointError for sizes that are missing, of the wrong kind or contradictory, and for what the config
-        could say but this implementation does not compute (linear attention, a softmax router, shared experts).
+        could say but this implementation does not compute (linear attention, a softmax router, shared experts);
+        the latter is put in `refused` instead, if that is a list.
         """
-        fields = Fields(config, source)
+        fields = Fields(config, source, refused)
         for name, value in (
             ("hidden_act", "silu"),
             ("scoring_func", "sigmoid"),
@@ -64,15 +65,15 @@ class MiniMaxM2Config:
             ("shared_intermediate_size", 0),
         ):
             fields.must_be(name, value)
-        if any(kind != 1 for kind in fields.get("attn_type_list") or ()):
-            raise fields.unsupported("attn_type_list", "only layers of type 1, softmax attention, are supported")
+        if set(fields.words("attn_type_list")) - {"1"}:
+            fields.refuse("attn_type_list", "only layers of type 1, softmax attention, are supported")
         if fields.get("sliding_window"):
-            raise fields.unsupported("sliding_window", "only full attention is supported")
+            fields.refuse("sliding_window", "only full attention is supported")
         # Published configs have rope_theta and rotary_dim; those that transformers writes have rope_parameters.
         rope = fields.object("rope_parameters") if fields.get("rope_parameters") else fields
         kind = rope.get("rope_type") or rope.get("type") or "default"
         if (scaling := fields.get("rope_scaling")) or kind != "default":
-            raise fields.unsupported("rope_scaling", f"{scaling or kind!r}; only 'default' is supported")
+            fields.refuse("rope_scaling", f"{scaling or kind!r}; only 'default' is supported")
         head_dim = fields.integer("head_dim")
         share = rope.number("partial_rotary_factor", 1.0)
         try:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
+
+PREDICTION, VISION = "multi-token prediction, for guessing ahead", "the vision tower, which is not counted"
+"""Parts that text generation does without."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,13 @@ class Names:
     """Parts of names that differ: ours, theirs."""
     visual: str = "model.visual."
     """Before the vision tower's, in place of `visual.`."""
+    ahead: str = ""
+    """Before the part that predicts one token further (MTP); `{layers}` stands for the number of layers. The names of
+    its module `block` follow at once."""
+
+    def at(self, layers: int) -> Names:
+        """The names in a model of so many layers."""
+        return replace(self, ahead=self.ahead.format(layers=layers))
 
     def of(self, parameter: str) -> str:
         """The published name of a parameter of a `Decoder`."""
@@ -26,6 +38,8 @@ class Names:
             return self.visual + parameter.removeprefix("visual.")
         if parameter.startswith("embed_tokens."):
             return self.body + self.embed + parameter.removeprefix("embed_tokens.")
+        if self.ahead and parameter.startswith("ahead."):
+            return self.ahead + parameter.removeprefix("ahead.").removeprefix("block.")
         for ours, theirs in self.others:
             parameter = parameter.replace(ours, theirs)
         return self.body + parameter
@@ -44,8 +58,28 @@ class Published:
     left_out: tuple[str, ...] = ()
     """How the names of parts begin that text generation does without, as a vision tower."""
     tower: tuple[str, ...] = ()
-    """How the names of a vision tower's tensors begin: left out where the model has none."""
+    """How the names of a vision tower's tensors begin: left out where nothing reads them."""
     predicts_ahead: bool = False
-    """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP) and are left out."""
+    """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP); what is not used of them is left out."""
     wide: tuple[str, ...] = ()
     """How the names of parameters end that are written in float32 whatever the others are."""
+
+    def layout_of(self, tensors: Container[str], layers: int) -> Names:
+        """Which of the layouts a checkpoint with these tensors, of a model of so many layers, has."""
+        layouts = [names.at(layers) for names in self.names]
+        return next((layout for layout in layouts if layout.of("embed_tokens.weight") in tensors), layouts[0])
+
+    def part_left_out(self, tensor: str, layout: Names, layers: int) -> str | None:
+        """In words, the part that a tensor belongs to, if that part is left out; `layers` is how many are run."""
+        if tensor.endswith(".rotary_emb.inv_freq"):
+            return "rotary frequencies, which config.json gives as well"
+        layer = re.match(rf"{re.escape(layout.body)}layers\.(\d+)\.", tensor)
+        if self.predicts_ahead and layer and int(layer[1]) >= layers:
+            return PREDICTION
+        if tensor.startswith("mtp.") and "mtp." in self.left_out:
+            return PREDICTION
+        return VISION if self.tower and tensor.startswith(self.tower) else None
+
+    def has_tower(self, tensors: Iterable[str]) -> bool:
+        """Whether a checkpoint with these tensors has a vision tower, or some of one."""
+        return bool(self.tower) and any(tensor.startswith(self.tower) for tensor in tensors)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ramet.models.decoder import Config, Decoder
+from ramet.models.decoder import Ahead, Config, Decoder
 from ramet.models.layers import MLP, ConvWeight, Experts, Layer, Linear, RMSNorm
 from ramet.models.published import Names, Published
 from ramet.models.qwen3_5_config import FULL, MoEConfig, Qwen3_5Config
@@ -114,7 +114,9 @@ class DecoderLayer(Layer):
 
     def __init__(self, config: Qwen3_5Config, layer: int, rope: Rope) -> None:
         super().__init__()
-        self.full = config.layer_types[layer] == FULL
+        self.full = (
+            layer == config.num_hidden_layers or config.layer_types[layer] == FULL
+        )  # beyond them: `PredictAhead`
         if self.full:
             self.self_attn = GatedAttention(config, layer, rope)
         else:
@@ -133,12 +135,32 @@ class DecoderLayer(Layer):
         return self.mlp(self.post_attention_layernorm(x, run), x, run)
 
 
+class PredictAhead(Ahead):
+    """A token's embedding and what is before it, each normed, as one through a layer of attention."""
+
+    def __init__(self, config: Qwen3_5Config, rope: Rope) -> None:
+        super().__init__(config)
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        self.pre_fc_norm_embedding = RMSNorm(hidden, eps, zero_centred=True)
+        self.pre_fc_norm_hidden = RMSNorm(hidden, eps, zero_centred=True)
+        self.fc = Linear(2 * hidden, hidden)
+        self.layers = nn.ModuleList([DecoderLayer(config, config.num_hidden_layers, rope)])
+        self.norm = RMSNorm(hidden, eps, zero_centred=True)
+
+    def forward(self, embedded: Tensor, before: Tensor, run: Run) -> Tensor:
+        x = torch.cat([self.pre_fc_norm_embedding(embedded, run), self.pre_fc_norm_hidden(before, run)], -1)
+        return self.norm(self.layers[0](self.fc(x), run), run)
+
+    def normed(self, x: Tensor, run: Run) -> Tensor:
+        return x
+
+
 class Qwen3_5(Decoder):
     """The model."""
 
     config_type: ClassVar[type[Config]] = Qwen3_5Config
     published = Published(
-        names=(Names("model.language_model."), Names("model.")),
+        names=(Names("model.language_model.", ahead="mtp."), Names("model.", ahead="mtp.")),
         fused_experts=True,
         left_out=("mtp.",),
         tower=("model.visual.", "visual."),
@@ -152,8 +174,13 @@ class Qwen3_5(Decoder):
         )
         layers = (DecoderLayer(config, layer, rope) for layer in range(config.num_hidden_layers))
         super().__init__(config, layers, zero_centred_norm=True)
+        self.rope = rope
         if config.vision is not None:
             self.visual = Qwen3_5Vision(config.vision)
+
+    def make_ahead(self) -> Ahead:
+        assert isinstance(self.config, Qwen3_5Config)
+        return PredictAhead(self.config, self.rope)
 
 
 def mrope_axes(frequencies: int, section: tuple[int, ...]) -> Tensor:

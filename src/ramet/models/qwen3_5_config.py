@@ -90,30 +90,27 @@ class Qwen3_5Config:
         return int(self.head_dim * self.partial_rotary_factor)
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any], source: str) -> Qwen3_5Config:
+    def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Qwen3_5Config:
         """Read a parsed `config.json`, nested (`text_config`) or flat; `source` names it in errors.
 
         Raises CheckpointError for sizes that are missing, of the wrong kind or contradictory, and for what the family
-        could say but this implementation does not compute (biases, other activations, scaled rotary embeddings).
+        could say but this implementation does not compute (biases, other activations, scaled rotary embeddings);
+        the latter is put in `refused` instead, if that is a list.
         """
-        outer = Fields(config, source)
+        outer = Fields(config, source, refused)
         text = outer.object("text_config") if "text_config" in config else outer
         for name, value in (("hidden_act", "silu"), ("attention_bias", False), ("attn_output_gate", True)):
             text.must_be(name, value)
         if text.get("mlp_only_layers"):
-            raise text.unsupported("mlp_only_layers", "no layer of Qwen3.5 is an exception")
+            text.refuse("mlp_only_layers", "no layer of Qwen3.5 is an exception")
         # Newer configs keep the rotary embedding's fields in rope_parameters, older ones beside the sizes.
         rope = text.object("rope_parameters") if text.get("rope_parameters") else text
         if rope is not text and (kind := _scaled(rope.values)) != "default":
-            raise rope.unsupported("rope_type", f"{kind!r}; only 'default' is supported")
+            rope.refuse("rope_type", f"{kind!r}; only 'default' is supported")
         if text.get("rope_scaling") and _scaled(text.object("rope_scaling").values) != "default":
-            raise text.unsupported("rope_scaling", "only unscaled rotary embeddings are supported")
+            text.refuse("rope_scaling", "only unscaled rotary embeddings are supported")
         layers = text.integer("num_hidden_layers")
-        listed = text.get("layer_types")
-        if isinstance(listed, list):
-            kinds = tuple(map(str, listed))
-        else:
-            kinds = _every(text.integer("full_attention_interval", 4), layers)
+        kinds = text.words("layer_types") or _every(text.integer("full_attention_interval", 4), layers)
         tied = outer.get("tie_word_embeddings")
         moe = None
         if text.get("num_experts"):
@@ -216,7 +213,8 @@ def _listed_section(text: Fields, rope: Fields) -> tuple[int, ...]:
     for fields in (rope, scaling):
         fields.must_be("mrope_interleaved", True)
     if not isinstance(listed, list | tuple) or not all(type(size) is int and size >= 0 for size in listed):
-        raise rope.unsupported("mrope_section", f"{listed!r} is no list of numbers")
+        rope.refuse("mrope_section", f"{listed!r} is no list of numbers")
+        return ()
     return tuple(listed)
 
 

@@ -152,7 +152,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny-deepseek-v3": ("deepseek_v3", _TINY_LATENT),
     "tiny-kimi": ("kimi_k25", _TINY_LATENT),
     # With a vision tower, which the chat template, Qwen3.5's, does not know of.
-    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 40, 2, 2, 32, 4, 6, 6)}),
+    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 32, 40, 2, 2, 4, 6, 6)}),
     "tiny-deepseek-v32": ("deepseek_v32", _TINY_SPARSE),
     "tiny-glm": ("glm_moe_dsa", _TINY_SPARSE),
 }
@@ -178,6 +178,7 @@ def write_random_checkpoint(
     preset: str = "tiny",
     dtype: torch.dtype = torch.float32,
     nested: bool = True,
+    ahead: bool = False,
     corpus: Iterable[str] | None = None,
     corpus_vocabulary: int = 4096,
     **config_overrides: Any,
@@ -187,7 +188,8 @@ def write_random_checkpoint(
     `preset` is a key of `PRESETS`; `config_overrides` are fields of the family's config. The tokenizer is byte-level
     with Qwen3.5's control tokens, whatever the family: one token per byte, or, where a `corpus` is given, a BPE of at
     most `corpus_vocabulary` tokens trained on it. Every weight matters to the logits, norms included. `nested` is the
-    published layout, else that of a text model alone. The same arguments write the same files.
+    published layout, else that of a text model alone; with `ahead`, the part that guesses one token further (MTP) is
+    there too. The same arguments write the same files.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +203,10 @@ def write_random_checkpoint(
     config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes))
     if config.vocab_size < size:
         raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
-    save(_randomise(model(config), seed), folder, dtype=dtype, nested=nested)
+    fresh = model(config)
+    if ahead:
+        fresh.look_ahead()
+    save(_randomise(fresh, seed), folder, dtype=dtype, nested=nested)
     return folder
 
 

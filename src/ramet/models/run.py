@@ -258,6 +258,7 @@ class ServingRun:
         self.tokens = torch.cat([span.tokens for span in spans])
         self.chosen: Tensor | None = None
         self.layout = layout
+        self._spans = spans
         self.spans = kernels.Spans(
             [span.tokens.numel() for span in spans],
             [span.position for span in spans],
@@ -285,6 +286,17 @@ class ServingRun:
         for first, rows in self._seen:
             x[first : first + rows.shape[0]] = rows
         return x
+
+    def before(self, x: Tensor, last: str) -> Tensor:
+        """For each row of `x` the one before it in its session; the state `last` carries it from span to span."""
+        at, width = self.layout.fixed_offsets[last], x.shape[-1]
+        shifted = x.roll(1, 0)
+        end = 0
+        for span, state in zip(self._spans, (span.state[at : at + width] for span in self._spans), strict=True):
+            shifted[end] = state
+            end += len(span.tokens)
+            state.copy_(x[end - 1])
+        return shifted
 
     def rms_norm(self, x: Tensor, norm: RMSNorm) -> Tensor:
         return kernels.rms_norm(x, norm.weight, norm.eps, zero_centred=norm.zero_centred)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -31,6 +32,13 @@ class Rows:
 
     name: str
     shape: tuple[int, ...]
+    ratio: int = 1
+    """Tokens per row. If more than `PAGE_TOKENS`, a page has place for one row, and not every page holds one."""
+
+    @property
+    def elements_per_token(self) -> Fraction:
+        """What a token adds: a fraction, where it adds a part of a row."""
+        return Fraction(math.prod(self.shape), max(PAGE_TOKENS // self.ratio, 1) * self.ratio)
 
 
 @dataclass(frozen=True)
@@ -126,3 +134,5 @@ class Span:
     """For rotary embeddings, int64 `[n, 3]` (time, height, width); None: `position`, `position + 1`, ... for all."""
     seen: Sequence[tuple[int, Tensor]] = ()
     """Rows that are embedded pictures: the first one's index among the tokens, and float32 `[rows, hidden]`."""
+    hidden: Tensor | None = field(default=None, init=False)
+    """Set by a model that predicts ahead: what the output layer saw, float32 `[n, hidden]`; drafts begin there."""

@@ -58,6 +58,8 @@ class _State:
         yield CounterMetricFamily("ramet_reused_tokens", "Prompt tokens that were not run.", engine.reused_tokens)
         yield CounterMetricFamily("ramet_reply_tokens", "Tokens sampled.", engine.reply_tokens)
         yield CounterMetricFamily("ramet_pictures_encoded", "Runs of the vision tower.", engine.pictures_encoded)
+        yield CounterMetricFamily("ramet_drafted_tokens", "Tokens guessed ahead.", engine.drafted_tokens)
+        yield CounterMetricFamily("ramet_accepted_tokens", "Guesses that came true.", engine.accepted_tokens)
         yield _histogram("ramet_step_seconds", "Time of an engine step.", engine.step_seconds)
         yield _histogram("ramet_queue_seconds", "Time in the queue.", engine.queue_seconds)
         yield _histogram(

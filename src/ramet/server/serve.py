@@ -29,6 +29,7 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
             tree_dir=settings.tree_dir,
             ram_bytes=settings.ram_bytes,
             disk_bytes=settings.tree_bytes,
+            drafts=settings.drafts,
         )
         with runtime:
             app = create_app(runtime, settings)

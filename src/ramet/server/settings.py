@@ -50,6 +50,8 @@ class Settings:
     """Budget for all saved states and rows."""
     disk_bytes: int | None = None
     """Budget of the folder, responses included; None: no limit."""
+    drafts: int = 1
+    """Tokens to guess in a step of a reply, if the checkpoint has what guesses them (MTP)."""
     api_key: str | None = None
     """If set, every request but `/health` must carry it."""
     pin_seconds: float = 600.0

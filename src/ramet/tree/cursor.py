@@ -102,6 +102,10 @@ class Cursor:
         self._append(tokens)
         return Span(torch.tensor(list(tokens), dtype=torch.int64), self._count, self._buffers, state, logits)
 
+    def read_back(self, span: Span) -> None:
+        """The tokens of the span that was handed out are known only now: take them from it."""
+        self._tokens[self._count : self._count + self._running] = span.tokens.numpy()
+
     def advance(self, count: int) -> None:
         """The `count` tokens of the last span have been run: they are part of the session now."""
         if count != self._running:
@@ -175,6 +179,14 @@ class Cursor:
             other.expected = self.expected.copy()
             tree.memory.cursors[other] = None
             return other
+
+    def close_before(self, position: int) -> None:
+        """End a fork that was not to be: whoever stands at `position` may write on where it wrote, in place."""
+        if position % PAGE_TOKENS:
+            page = self.pages[position // PAGE_TOKENS]
+            if page.users > 1 and page.fill == min(self._count - PAGE_TOKENS * page.block, PAGE_TOKENS):
+                page.fill = position % PAGE_TOKENS
+        self.close()
 
     def close(self) -> None:
         """End the session: what it has not committed is forgotten. Closing twice is harmless."""
