@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ramet import kernels
-from ramet.models.errors import CheckpointError
 from ramet.models.fields import Fields
 from ramet.models.images_kimi import KimiImages
 from ramet.models.layers import Layer
@@ -30,10 +29,10 @@ class KimiVisionConfig:
     """Sizes of the tower, under the names of `config.json`'s published `vision_config`."""
 
     vt_hidden_size: int
-    vt_intermediate_size: int
-    vt_num_hidden_layers: int
-    vt_num_attention_heads: int
     text_hidden_size: int
+    vt_intermediate_size: int = 4304
+    vt_num_hidden_layers: int = 27
+    vt_num_attention_heads: int = 16
     patch_size: int = 14
     init_pos_emb_height: int = 64
     init_pos_emb_width: int = 64
@@ -59,19 +58,18 @@ class KimiVisionConfig:
             or kernel[0] != kernel[1]
             or kernel[0] not in (1, 2, 4)
         ):
-            raise CheckpointError(
-                f"{vision.source}: merge_kernel_size: {kernel!r}; only squares of 1, 2 or 4 are supported"
-            )
-        sizes = {ours: vision.integer(ours if vision.get(ours) else theirs) for ours, theirs in _NEEDED}
-        grid = {
+            vision.refuse("merge_kernel_size", f"{kernel!r}; only squares of 1, 2 or 4 are supported")
+            kernel = [2, 2]
+        width = vision.integer("vt_hidden_size" if vision.get("vt_hidden_size") else "hidden_size")
+        sizes = {
             ours: vision.integer(ours if vision.get(ours) else theirs, getattr(cls, ours)) for ours, theirs in _USUAL
         }
-        if sizes["vt_hidden_size"] % (4 * sizes["vt_num_attention_heads"]):
+        if width % (4 * sizes["vt_num_attention_heads"]):
             vision.refuse("vt_num_attention_heads", "the width is no multiple of four times the heads")
         mark = outer if outer.get("media_placeholder_token_id") else Fields({}, outer.source)
         return cls(
+            vt_hidden_size=width,
             **sizes,
-            **grid,
             text_hidden_size=text.integer("hidden_size"),
             merge=int(kernel[0]),
             projector_ln_eps=vision.number("projector_ln_eps", cls.projector_ln_eps),
@@ -80,20 +78,17 @@ class KimiVisionConfig:
 
     def to_json(self) -> dict[str, Any]:
         """What it adds to a checkpoint's config: the `vision_config`, and the mark of pictures."""
-        sizes = {name: getattr(self, name) for name, _ in _NEEDED + _USUAL}
+        sizes = {name: getattr(self, name) for name in ("vt_hidden_size", *dict(_USUAL))}
         about = {"merge_kernel_size": [self.merge] * 2, "projector_ln_eps": self.projector_ln_eps}
         about |= {"mm_hidden_size": self.vt_hidden_size, "text_hidden_size": self.text_hidden_size}
         mark = self.media_placeholder_token_id
         return {"vision_config": {**sizes, **about, **dict(_ONLY)}, "media_placeholder_token_id": mark}
 
 
-_NEEDED = (
-    ("vt_hidden_size", "hidden_size"),
+_USUAL = (
     ("vt_intermediate_size", "intermediate_size"),
     ("vt_num_hidden_layers", "num_hidden_layers"),
     ("vt_num_attention_heads", "num_attention_heads"),
-)
-_USUAL = (
     ("patch_size", "patch_size"),
     ("init_pos_emb_height", "pos_emb_height"),
     ("init_pos_emb_width", "pos_emb_width"),

@@ -28,11 +28,12 @@ _EPS = 1e-6
 class Qwen3_5VisionConfig:
     """Sizes of the tower, under the names of `config.json`'s `vision_config`."""
 
-    depth: int
     hidden_size: int
-    intermediate_size: int
-    num_heads: int
     out_hidden_size: int
+    """The language model's width."""
+    depth: int = 27
+    intermediate_size: int = 4304
+    num_heads: int = 16
     num_position_embeddings: int = 2304
     patch_size: int = 16
     temporal_patch_size: int = 2
@@ -51,7 +52,8 @@ class Qwen3_5VisionConfig:
         if vision.get("deepstack_visual_indexes"):
             vision.refuse("deepstack_visual_indexes", "Qwen3.5 feeds pictures in at the embedding alone")
         config = cls(
-            **{name: vision.integer(name) for name in _NEEDED},
+            hidden_size=vision.integer("hidden_size"),
+            out_hidden_size=vision.integer("out_hidden_size", outer.object("text_config").integer("hidden_size")),
             **{name: vision.integer(name, getattr(cls, name)) for name in _USUAL},
             **{name: outer.integer(name, getattr(cls, name)) for name in _TOKENS},
         )
@@ -65,13 +67,20 @@ class Qwen3_5VisionConfig:
     def to_json(self, family: str) -> dict[str, Any]:
         """What it adds to a checkpoint's config: the `vision_config`, and the marks of pictures."""
         about = {"model_type": f"{family}_vision", "hidden_act": "gelu_pytorch_tanh", "in_channels": 3}
-        sizes = {name: getattr(self, name) for name in _NEEDED + _USUAL}
+        sizes = {name: getattr(self, name) for name in ("hidden_size", "out_hidden_size", *_USUAL)}
         vision = {**about, **sizes, "deepstack_visual_indexes": [], "initializer_range": 0.02}
         return {"vision_config": vision, **{name: getattr(self, name) for name in _TOKENS}}
 
 
-_NEEDED = ("depth", "hidden_size", "intermediate_size", "num_heads", "out_hidden_size")
-_USUAL = ("num_position_embeddings", "patch_size", "temporal_patch_size", "spatial_merge_size")
+_USUAL = (
+    "depth",
+    "intermediate_size",
+    "num_heads",
+    "num_position_embeddings",
+    "patch_size",
+    "temporal_patch_size",
+    "spatial_merge_size",
+)
 _TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
