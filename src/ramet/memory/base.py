@@ -142,8 +142,8 @@ class Store(Index, Protocol):
     def add(self, turns: Sequence[Turn], vectors: Vector | None = None) -> int:
         """Store `turns`, with `vectors` (float32 [len(turns), d]) if given. How many of them are new.
 
-        A turn that is stored already as it is given is left alone. Raises MemoryStoreError if an id is taken by another
-        turn, a source is not stored, or `d` is not the store's.
+        A turn that is stored already as it is given is left alone, but gets its vector if it had none.
+        Raises MemoryStoreError if an id is taken by another turn, a source is not stored, or `d` is not the store's.
         """
 
     def delete(self, ids: Iterable[str]) -> list[str]:

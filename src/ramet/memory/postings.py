@@ -12,7 +12,8 @@ have no answer here: one's `bm25()` reads every list whole, and twice (seconds a
 from __future__ import annotations
 
 import math
-from collections import Counter
+import struct
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,8 +36,8 @@ ALL = "a"
 _TF_MOST, _LENGTH_MOST = 31, 8191
 
 Rows = NDArray[np.int64]
-Blobs = dict[tuple[str, int], bytes]
-"""Postings to append: (name of the list, block) to little-endian uint32."""
+Blobs = defaultdict[tuple[str, int], list[int]]
+"""Postings by name of the list and block."""
 
 
 class Lists(Protocol):
@@ -52,20 +53,22 @@ class Lists(Protocol):
         """How many turns there are, and their length in terms, all together."""
 
 
-def append(blobs: dict[tuple[str, int], list[int]], row: int, kind: Kind, conversation: str, words: Sequence[str],
-           entities: Sequence[str]) -> None:  # fmt: skip
+def append(
+    blobs: Blobs, row: int, kind: Kind, conversation: str, words: Sequence[str], entities: Sequence[str]
+) -> None:
     """Add a turn's postings to `blobs`, for all the lists that it is on."""
-    block, low = row >> BLOCK_BITS, row & (BLOCK - 1)
-    base = low | KINDS.index(kind) << 12 | min(len(words), _LENGTH_MOST) << 19
-    for name in (ALL, "c" + conversation, *("e" + entity for entity in entities)):
-        blobs.setdefault((name, block), []).append(base | 1 << 14)
+    block = row >> BLOCK_BITS
+    base = row & (BLOCK - 1) | KINDS.index(kind) << 12 | min(len(words), _LENGTH_MOST) << 19
+    once = base | 1 << 14
+    for name in (ALL, "c" + conversation, *["e" + entity for entity in entities]):
+        blobs[name, block].append(once)
     for word, count in Counter(words).items():
-        blobs.setdefault(("t" + word, block), []).append(base | min(count, _TF_MOST) << 14)
+        blobs["t" + word, block].append(once if count == 1 else base | min(count, _TF_MOST) << 14)
 
 
 def pack(postings: Sequence[int]) -> bytes:
     """Postings as they are stored."""
-    return np.array(postings, "<u4").tobytes()
+    return struct.pack(f"<{len(postings)}I", *postings)
 
 
 def without(data: bytes, rows: Sequence[int]) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from ramet.memory import postings
 from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.entities import entities
-from ramet.memory.postings import Scope
+from ramet.memory.postings import Blobs, Scope
 from ramet.memory.words import FORMAT, indexed_text, terms
 
 _COLUMNS = (
@@ -256,30 +256,34 @@ class SqlStore(ABC):
             _check(turn, rows)
             rows[turn.id], given[turn.id] = next_row, turn
             next_row += 1
-        if not given:
-            return 0
-        length, blobs = 0, dict[tuple[str, int], list[int]]()
-        for turn in given.values():
+        if given:
+            self._add_turns(list(given.values()), rows)
+            self.note("rows", str(next_row))
+        if vectors is not None:
+            with_vector = {rows[turn.id]: index for index, turn in enumerate(turns) if vectors[index].any()}
+            for row in self._vectors([row for row in with_vector if row < first]):
+                del with_vector[row]
+            chosen = list(with_vector.values())
+            self._add_vectors(list(with_vector), [turns[index] for index in chosen], vectors[chosen])
+        return next_row - first
+
+    def _add_turns(self, turns: Sequence[Turn], rows: dict[str, int]) -> None:
+        """Write new turns to the tables and to their lists; `rows`: of them and of their sources."""
+        length, blobs = 0, Blobs(list)
+        for turn in turns:
             words = terms(indexed_text(turn))
             length += len(words)
             postings.append(blobs, rows[turn.id], turn.kind, turn.conversation, words, entities(turn.text, turn.time))
         self._many(
             f"INSERT INTO turns (row, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})",
-            [(rows[turn.id], *_record(turn)) for turn in given.values()],
+            [(rows[turn.id], *_record(turn)) for turn in turns],
         )
         derivations = [
-            (rows[source], rows[turn.id], place) for turn in given.values() for place, source in enumerate(turn.sources)
+            (rows[source], rows[turn.id], place) for turn in turns for place, source in enumerate(turn.sources)
         ]
-        if derivations:
-            self._many("INSERT INTO derivations (source, derived, place) VALUES (?, ?, ?)", derivations)
+        self._many("INSERT INTO derivations (source, derived, place) VALUES (?, ?, ?)", derivations)
         self._append([(name, block, postings.pack(blobs[name, block])) for name, block in sorted(blobs)])
-        if vectors is not None:
-            new = [index for index, turn in enumerate(turns) if given.get(turn.id) is turn]
-            new = [index for index in new if vectors[index].any()]
-            self._add_vectors([rows[turns[i].id] for i in new], [turns[i] for i in new], vectors[new])
-        self._count(next_row - first, length)
-        self.note("rows", str(next_row))
-        return next_row - first
+        self._count(len(turns), length)
 
     @abstractmethod
     def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
@@ -304,7 +308,7 @@ class SqlStore(ABC):
     def _remove(self, rows: list[int]) -> dict[str, Turn]:
         """Remove rows from the tables and from every list; the turns that they were."""
         stored = self._stored("row {in}", rows)
-        blobs, length = dict[tuple[str, int], list[int]](), 0
+        length, blobs = 0, Blobs(list)
         for row, turn in stored:
             words = terms(indexed_text(turn))
             length += len(words)

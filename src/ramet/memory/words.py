@@ -7,7 +7,7 @@ import unicodedata
 from datetime import datetime
 from functools import lru_cache
 
-import snowballstemmer
+import Stemmer
 
 from ramet.memory.base import Turn
 
@@ -25,7 +25,7 @@ _LONGEST = 64
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"\d+(?:[.,]\d+)+|[{_CJK}]+|[^\W_{_CJK}]+(?:'[^\W_{_CJK}]+)*")
 _IS_CJK = re.compile(rf"[{_CJK}]")
-_stemmer = snowballstemmer.stemmer("english")
+_stemmer = Stemmer.Stemmer("english")
 
 
 def indexed_text(turn: Turn) -> str:
@@ -47,17 +47,20 @@ def terms(text: str) -> list[str]:
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text)
         text = unicodedata.normalize("NFC", "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f"))
+    words = _WORD.findall(text.replace("\u2019", "'").casefold())
+    if text.isascii():
+        return [_stem(word) for word in words]
     found: list[str] = []
-    for word in _WORD.findall(text.replace("\u2019", "'").casefold()):
+    for word in words:
         if _IS_CJK.match(word):
             found += [word[i : i + 2] for i in range(len(word) - 1)] or [word]
         else:
-            found.append(_stem(word[:_LONGEST]))
+            found.append(_stem(word))
     return found
 
 
 @lru_cache(maxsize=1 << 17)
 def _stem(word: str) -> str:
     if word[0].isdigit():
-        return word.replace(",", "")
-    return str(_stemmer.stemWord(word)) or word
+        return word[:_LONGEST].replace(",", "")
+    return str(_stemmer.stemWord(word[:_LONGEST])) or word
