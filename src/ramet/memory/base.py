@@ -158,6 +158,9 @@ class Store(Index, Protocol):
         Raises MemoryStoreError if either is not a stored fact, or `old` has been superseded before.
         """
 
+    def end(self, conversation: str) -> int:
+        """One more than the highest position in a conversation; 0 if there is none."""
+
     def scan(self, conversation: str | None = None) -> Iterator[tuple[Turn, Vector | None]]:
         """Every turn with its vector, in the order of writing (sources before what was derived from them)."""
 

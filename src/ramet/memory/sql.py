@@ -359,6 +359,11 @@ class SqlStore(ABC):
                 [(new, at.isoformat() if at else None, old)],
             )
 
+    def end(self, conversation: str) -> int:
+        """One more than the highest position in a conversation."""
+        ((last,),) = self._rows("SELECT max(position) FROM turns WHERE conversation = ?", conversation)
+        return 0 if last is None else int(last) + 1
+
     def scan(self, conversation: str | None = None) -> Iterator[tuple[Turn, Vector | None]]:
         """Every turn with its vector, in the order of writing."""
         last = -1

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS turns (
     position INTEGER NOT NULL, speaker TEXT NOT NULL, text TEXT NOT NULL, time TEXT, node TEXT, kind INTEGER NOT NULL,
     valid_from TEXT, valid_to TEXT, superseded_by TEXT);
 CREATE INDEX IF NOT EXISTS turns_in_order ON turns (conversation, session, kind, position);
+CREATE INDEX IF NOT EXISTS turns_last ON turns (conversation, position);
 CREATE INDEX IF NOT EXISTS turns_superseded ON turns (superseded_by) WHERE superseded_by IS NOT NULL;
 CREATE TABLE IF NOT EXISTS derivations (
     source INTEGER NOT NULL, derived INTEGER NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (source, derived, place)
