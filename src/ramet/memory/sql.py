@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -13,15 +14,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ramet.memory import postings
-from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Turn, Vector
+from ramet.memory.base import Hit, Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.entities import entities
 from ramet.memory.postings import Blobs, Scope
+from ramet.memory.records import COLUMNS, check, check_same, record, turn_of, units
 from ramet.memory.words import FORMAT, indexed_text, terms
 
-_COLUMNS = (
-    "id", "conversation", "session", "position", "speaker", "text", "time", "node", "kind", "valid_from", "valid_to",
-    "superseded_by",
-)  # fmt: skip
 T = TypeVar("T")
 
 _CHUNK = 4096
@@ -44,8 +42,20 @@ class SqlStore(ABC):
         """Run a statement for each of `rows`."""
 
     @abstractmethod
-    def _transaction(self, *, write: bool) -> AbstractContextManager[None]:
-        """One snapshot to read, or one whole write; inside another one, a part of that."""
+    def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
+        """Append postings to (list, block)."""
+
+    @abstractmethod
+    def _begin(self, *, write: bool) -> None:
+        """Begin a transaction; one that writes waits here until it is alone."""
+
+    @abstractmethod
+    def _commit(self) -> None:
+        """Make the transaction last."""
+
+    @abstractmethod
+    def _rollback(self) -> None:
+        """Undo the transaction, if one is open."""
 
     @abstractmethod
     def _add_vectors(self, rows: Sequence[int], turns: Sequence[Turn], vectors: Vector) -> None:
@@ -60,8 +70,36 @@ class SqlStore(ABC):
         """The unit vectors of those of `rows` that have one."""
 
     @abstractmethod
-    def _nearest(self, vector: Vector, k: int, scope: Scope | None, kind: Kind | None) -> list[tuple[int, float]]:
+    def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         """The `k` rows with the highest cosine to a unit vector."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._inside = self._failed = False
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[None]:
+        """One snapshot to read, or one whole write; inside another one, a part of that."""
+        with self._lock:
+            if self._inside:
+                try:
+                    yield
+                except BaseException:
+                    self._failed |= write
+                    raise
+                return
+            self._begin(write=write)
+            self._inside, self._failed = True, False
+            try:
+                yield
+                if self._failed:
+                    raise MemoryStoreError("a write failed in this transaction, so that nothing of it was kept")
+                self._commit()
+            except BaseException:
+                self._rollback()
+                raise
+            finally:
+                self._inside = False
 
     @abstractmethod
     def close(self) -> None:
@@ -124,9 +162,8 @@ class SqlStore(ABC):
                     f"the question's vector has the shape {vector.shape}, the stored ones {dimensions} dimensions: "
                     "ask with the embedder that the memory was written with"
                 )
-            scope = None if conversation is None else self._scope(conversation)
             length = float(np.linalg.norm(vector))
-            return self._hits(self._nearest(vector / length, k, scope, kind)) if length and k > 0 else []
+            return self._hits(self._nearest(vector / length, k, conversation, kind)) if length and k > 0 else []
 
     def turns(self, ids: Sequence[str]) -> list[Turn]:
         """The turns of `ids` in that order, those that are stored."""
@@ -225,7 +262,7 @@ class SqlStore(ABC):
     def add(self, turns: Sequence[Turn], vectors: Vector | None = None) -> int:
         """Store turns; how many of them are new."""
         if vectors is not None:
-            vectors = _units(vectors, len(turns))
+            vectors = units(vectors, len(turns))
         new = 0
         with self.writing():
             if vectors is not None and len(turns):
@@ -251,9 +288,9 @@ class SqlStore(ABC):
         for turn in turns:
             same = given.get(turn.id) or (stored[turn.id][1] if turn.id in stored else None)
             if same is not None:
-                _check_same(turn, same)
+                check_same(turn, same)
                 continue
-            _check(turn, rows)
+            check(turn, rows)
             rows[turn.id], given[turn.id] = next_row, turn
             next_row += 1
         if given:
@@ -275,8 +312,8 @@ class SqlStore(ABC):
             length += len(words)
             postings.append(blobs, rows[turn.id], turn.kind, turn.conversation, words, entities(turn.text, turn.time))
         self._many(
-            f"INSERT INTO turns (row, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})",
-            [(rows[turn.id], *_record(turn)) for turn in turns],
+            f"INSERT INTO turns (row, {', '.join(COLUMNS)}) VALUES (?{', ?' * len(COLUMNS)})",
+            [(rows[turn.id], *record(turn)) for turn in turns],
         )
         derivations = [
             (rows[source], rows[turn.id], place) for turn in turns for place, source in enumerate(turn.sources)
@@ -284,10 +321,6 @@ class SqlStore(ABC):
         self._many("INSERT INTO derivations (source, derived, place) VALUES (?, ?, ?)", derivations)
         self._append([(name, block, postings.pack(blobs[name, block])) for name, block in sorted(blobs)])
         self._count(len(turns), length)
-
-    @abstractmethod
-    def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
-        """Append postings to (list, block)."""
 
     def delete(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and what was derived from them; the ids that are gone."""
@@ -407,10 +440,10 @@ class SqlStore(ABC):
 
     def _stored(self, where: str, *values: Any, order: str = "row", limit: int | None = None) -> list[tuple[int, Turn]]:
         """Turns with their rows."""
-        statement = f"SELECT row, {', '.join(_COLUMNS)} FROM turns WHERE {where} ORDER BY {order}"
+        statement = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE {where} ORDER BY {order}"
         if limit is not None:
             statement += f" LIMIT {limit}"
-        found = [(record[0], _turn(record[1:])) for record in self._rows(statement, *values)]
+        found = [(row[0], turn_of(row[1:])) for row in self._rows(statement, *values)]
         derived = {row: turn for row, turn in found if turn.kind != "said"}
         if derived:
             statement = (
@@ -433,58 +466,3 @@ def _parts(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 _ROW_OF = "SELECT row FROM turns WHERE id {in} ORDER BY row"
-
-
-def _units(vectors: Vector, count: int) -> Vector:
-    """float32 rows of unit length (zeros stay); raises MemoryStoreError for another shape, or a value that is none."""
-    vectors = np.asarray(vectors, np.float32)
-    if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
-        raise MemoryStoreError(f"the vectors have the shape {vectors.shape}; {count} turns need ({count}, dimensions)")
-    if not np.isfinite(vectors).all():
-        raise MemoryStoreError("a vector has a value that is not finite; the embedder is broken")
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-
-
-def _check(turn: Turn, rows: dict[str, int]) -> None:
-    """Raises MemoryStoreError if a turn cannot be stored."""
-    if not turn.id or not turn.conversation:
-        raise MemoryStoreError(f"a turn needs an id and a conversation; this has {turn.id!r} and {turn.conversation!r}")
-    if turn.kind not in KINDS:
-        raise MemoryStoreError(f"turn {turn.id!r} is of the kind {turn.kind!r}; there are {', '.join(KINDS)}")
-    if (turn.kind == "said") == bool(turn.sources):
-        problem = "was said, so it has no sources" if turn.sources else "is derived, so it needs the ids of its sources"
-        raise MemoryStoreError(f"turn {turn.id!r} {problem}")
-    missing = [source for source in turn.sources if source not in rows]
-    if missing:
-        raise MemoryStoreError(f"turn {turn.id!r} is derived from {missing[0]!r}, which is not stored")
-    for value in (turn.id, turn.conversation, turn.session, turn.speaker, turn.text, turn.node or ""):
-        if "\0" in value or (not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)):
-            raise MemoryStoreError(f"turn {turn.id!r} has a character that text cannot have (NUL, or half of a pair)")
-
-
-def _check_same(turn: Turn, same: Turn) -> None:
-    """Raises MemoryStoreError if the id of `turn` belongs to another. What `supersede` changed does not count."""
-    if replace(turn, valid_to=same.valid_to, superseded_by=same.superseded_by) != same:
-        raise MemoryStoreError(f"the id {turn.id!r} is taken by another turn: {same.text[:60]!r}")
-
-
-def _record(turn: Turn) -> tuple[Any, ...]:
-    """A turn as a row of the table, in the order of `_COLUMNS`."""
-    times = [time.isoformat() if time is not None else None for time in (turn.time, turn.valid_from, turn.valid_to)]
-    kind = KINDS.index(turn.kind)
-    said = (turn.id, turn.conversation, turn.session, turn.position, turn.speaker, turn.text, times[0], turn.node, kind)
-    return (*said, times[1], times[2], turn.superseded_by)
-
-
-def _turn(record: Sequence[Any]) -> Turn:
-    """The turn of a row, without its sources."""
-    id, conversation, session, position, speaker, text, time, node, kind, since, until, by = record
-    return Turn(
-        id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], (),
-        _time(since), _time(until), by,
-    )  # fmt: skip
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text is not None else None

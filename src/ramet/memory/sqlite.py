@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,9 +54,7 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._lock = threading.RLock()
-        self._depth = 0  # 1 inside a transaction
-        self._failed = False
+        super().__init__()
         self._codes: Codes | None = None
         self._name = str(path) if path is not None else "the memory"
         fresh = path is None or not path.exists() or path.stat().st_size == 0
@@ -111,7 +107,7 @@ class SqliteStore(SqlStore):
         """Remove turns and what was derived from them; the ids that are gone."""
         gone = super().delete(ids)
         with self._lock:
-            if gone and not self._depth:
+            if gone and not self._inside:
                 # The log still has the pages as they were; another process that reads may keep it for a while.
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return gone
@@ -135,29 +131,17 @@ class SqliteStore(SqlStore):
             blobs,
         )
 
-    @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[None]:
-        with self._lock:
-            if self._depth:
-                try:
-                    yield
-                except BaseException:
-                    self._failed |= write
-                    raise
-                return
-            begin = "BEGIN IMMEDIATE" if write else "BEGIN"
-            self._guarded(lambda: self._patiently(lambda: self._database.execute(begin)))
-            self._depth, self._failed = 1, False
-            try:
-                yield
-                if self._failed:
-                    raise MemoryStoreError("a write failed in this transaction, so that nothing of it was kept")
-                self._guarded(lambda: self._patiently(lambda: self._database.execute("COMMIT")))
-            finally:
-                self._depth = 0
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                    self._codes = None  # they may be of what was not kept
+    def _begin(self, *, write: bool) -> None:
+        statement = "BEGIN IMMEDIATE" if write else "BEGIN"
+        self._guarded(lambda: self._patiently(lambda: self._database.execute(statement)))
+
+    def _commit(self) -> None:
+        self._guarded(lambda: self._patiently(lambda: self._database.execute("COMMIT")))
+
+    def _rollback(self) -> None:
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+        self._codes = None  # they may be of what was not kept
 
     def _guarded(self, run: Callable[[], T]) -> T:
         """Run, with SQLite's errors as ours."""
@@ -219,9 +203,9 @@ class SqliteStore(SqlStore):
         matrix = _floats(found)
         return {row: matrix[index] for index, (row, _) in enumerate(found)}
 
-    def _nearest(self, vector: Vector, k: int, scope: Scope | None, kind: Kind | None) -> list[tuple[int, float]]:
+    def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
-        rows = scope.rows if scope is not None else None
+        rows = None if conversation is None else Scope.of(self, conversation).rows
         if rows is None or kind is not None or len(rows) > most:
             rows = self._current_codes(len(vector)).nearest(vector, most, kind, rows)
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
