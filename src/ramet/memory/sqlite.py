@@ -6,7 +6,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +57,8 @@ class SqliteStore(SqlStore):
     def __init__(self, path: Path | None) -> None:
         super().__init__()
         self._codes: Codes | None = None
+        self._purge = False
         self._name = str(path) if path is not None else "the memory"
-        fresh = path is None or not path.exists() or path.stat().st_size == 0
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ class SqliteStore(SqlStore):
             self._database = sqlite3.connect(
                 path if path is not None else ":memory:", isolation_level=None, check_same_thread=False, timeout=5
             )
-            self._patiently(lambda: self._prepare(fresh))
+            self._patiently(self._prepare)
         except (sqlite3.Error, OSError) as error:
             raise MemoryStoreError(f"{self._name} cannot be opened as a memory: {_reason(error)}") from None
         try:
@@ -74,10 +75,11 @@ class SqliteStore(SqlStore):
             self._database.close()
             raise
 
-    def _prepare(self, fresh: bool) -> None:
+    def _prepare(self) -> None:
         run = self._database.execute
-        (application,) = run("PRAGMA application_id").fetchone()
+        # In this order: a process that makes the same file writes both at once.
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
+        (application,) = run("PRAGMA application_id").fetchone()
         if application != _APPLICATION and tables:
             self._database.close()
             raise MemoryStoreError(f"{self._name} is a database, but not a memory; name another file")
@@ -87,15 +89,16 @@ class SqliteStore(SqlStore):
         run("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
         run("PRAGMA cache_size = -65536")
         run("PRAGMA mmap_size = 8589934592")
+        if application == _APPLICATION:
+            return
         run("BEGIN IMMEDIATE")
         try:
-            run(f"PRAGMA application_id = {_APPLICATION}")
             for statement in _SCHEMA.split(";\n"):
                 run(statement)
+            run(f"PRAGMA application_id = {_APPLICATION}")
             run("COMMIT")
         except BaseException:
-            if self._database.in_transaction:
-                run("ROLLBACK")
+            self._rollback()
             raise
 
     def close(self) -> None:
@@ -103,13 +106,11 @@ class SqliteStore(SqlStore):
         with self._lock:
             self._database.close()
 
-    def delete(self, ids: Any) -> list[str]:
+    def delete(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and what was derived from them; the ids that are gone."""
-        gone = super().delete(ids)
-        with self._lock:
-            if gone and not self._inside:
-                # The log still has the pages as they were; another process that reads may keep it for a while.
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with self.writing():
+            gone = super().delete(ids)
+            self._purge |= bool(gone)
         return gone
 
     # The dialect
@@ -137,10 +138,16 @@ class SqliteStore(SqlStore):
 
     def _commit(self) -> None:
         self._guarded(lambda: self._patiently(lambda: self._database.execute("COMMIT")))
+        if self._purge:
+            # The log still has the pages as they were. A process that reads just now may keep it for a while longer.
+            self._purge = False
+            with suppress(sqlite3.OperationalError):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _rollback(self) -> None:
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+        self._purge = False
         self._codes = None  # they may be of what was not kept
 
     def _guarded(self, run: Callable[[], T]) -> T:
