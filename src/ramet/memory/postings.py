@@ -16,7 +16,7 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ K1, B = 1.2, 0.75
 ALL = "a"
 """Name of the list of all turns. Others: `t` + term, `e` + entity, `c` + conversation."""
 
+_SLACK = 1 + 1e-9
+"""Bounds are a little generous: sums differ in their last bits with the order of their parts."""
 _TF_MOST, _LENGTH_MOST = 31, 8191
 
 Rows = NDArray[np.int64]
@@ -79,26 +81,28 @@ def without(data: bytes, rows: Sequence[int]) -> bytes:
 
 @dataclass(frozen=True)
 class Found:
-    """Postings, decoded."""
+    """Postings with the rows that they are of, ascending."""
 
     rows: Rows
-    tf: NDArray[np.float64]
-    length: NDArray[np.float64]
+    packed: NDArray[np.uint32]
 
     @staticmethod
     def of(parts: Sequence[tuple[int, bytes]], kind: Kind | None = None) -> Found:
         """Those of the blocks in `parts` that are of `kind`."""
         packed = np.frombuffer(b"".join(data for _, data in parts), "<u4")
-        blocks = np.repeat([block for block, _ in parts], [len(data) // 4 for _, data in parts])
-        rows = (blocks.astype(np.int64) << BLOCK_BITS) | (packed & (BLOCK - 1))
-        if kind is not None:
-            chosen = (packed >> 12 & 3) == KINDS.index(kind)
-            packed, rows = packed[chosen], rows[chosen]
-        return Found(rows, (packed >> 14 & 31).astype(np.float64), (packed >> 19).astype(np.float64))
+        starts = np.array([block for block, _ in parts], np.int64) << BLOCK_BITS
+        rows = np.repeat(starts, [len(data) // 4 for _, data in parts])
+        rows |= packed & (BLOCK - 1)
+        found = Found(rows, packed)
+        return found if kind is None else found.only((packed >> 12 & 3) == KINDS.index(kind))
 
-    def only(self, chosen: NDArray[np.bool_]) -> Found:
-        """The postings that a mask chooses."""
-        return Found(self.rows[chosen], self.tf[chosen], self.length[chosen])
+    def only(self, chosen: NDArray[Any]) -> Found:
+        """The postings that a mask, or positions, choose."""
+        return Found(self.rows[chosen], self.packed[chosen])
+
+    def counts(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each posting: the frequency of the term, and the length of the turn."""
+        return (self.packed >> 14 & 31).astype(np.float64), (self.packed >> 19).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Scope:
         sizes = lists.sizes(ALL) if len(parts) > 8 else {}
         pure = frozenset(block for block, data in parts if sizes.get(block) == len(data) // 4)
         mixed = tuple(block for block, _ in parts if block not in pure)
-        mean = float(found.length.mean()) if len(found.rows) else 0.0
+        mean = float(found.counts()[1].mean()) if len(found.rows) else 0.0
         return Scope(len(found.rows), mean, found.rows, pure, mixed)
 
     def has(self, rows: Rows) -> NDArray[np.bool_]:
@@ -190,46 +194,33 @@ def rank(
         return []
     bounds = [term.idf * (k1 + 1) for term in terms]
     left = [sum(bounds[index:]) for index in range(len(bounds) + 1)]
-    rows, scores = np.empty(0, np.int64), np.empty(0)
-    floor = 0.0
+    rows = np.empty(0, np.int64)
+    scores = np.zeros(0)
     for index, term in enumerate(terms):
-        if len(rows) >= k:
-            floor = float(np.partition(scores, len(scores) - k)[len(scores) - k])
-        closed = left[index] < floor
-        if len(rows) >= k:
-            alive = scores + left[index] >= floor
-            if closed or not alive.all():
-                # Rows that are dropped here may be found anew while lists are open: they cannot reach the floor then.
-                rows, scores = rows[alive], scores[alive]
+        reached = scores[rows]
+        floor = float(np.partition(reached, len(rows) - k)[len(rows) - k]) if len(rows) >= k else 0.0
+        # What is dropped here could not reach the floor any more. Should an open list name it again, it stays dropped.
+        rows = rows[reached + left[index] * _SLACK >= floor]
+        closed = left[index] * _SLACK < floor
         found = term.postings(rows if closed else None)
         if closed:
-            at = np.minimum(np.searchsorted(rows, found.rows), len(rows) - 1)
-            hit = rows[at] == found.rows
-            found, at = found.only(hit), at[hit]
-            scores[at] += _impact(term.idf, found, k1, scope.mean_length)
-        else:
-            rows, scores = _merged(rows, scores, found.rows, _impact(term.idf, found, k1, scope.mean_length))
-    order = np.lexsort((rows, -scores))[:k]
-    return [(int(rows[index]), float(scores[index])) for index in order]
+            if not len(found.rows):
+                continue
+            at = np.minimum(np.searchsorted(found.rows, rows), len(found.rows) - 1)
+            hit = found.rows[at] == rows
+            found = found.only(at[hit])
+        elif len(found.rows):
+            if found.rows[-1] >= len(scores):
+                scores = np.pad(scores, (0, int(found.rows[-1]) + 1 - len(scores)))
+            rows = np.concatenate([rows, found.rows[scores[found.rows] == 0]])
+        scores[found.rows] += _impact(term.idf, found, k1, scope.mean_length)
+    reached = scores[rows]
+    order = np.lexsort((rows, -reached))[:k]
+    return [(int(rows[index]), float(reached[index])) for index in order]
 
 
 def _impact(idf: float, found: Found, k1: float, mean_length: float) -> NDArray[np.float64]:
     """What a list adds to the scores of its rows."""
-    norm = k1 * (1 - B + B * found.length / max(mean_length, 1e-9))
-    return idf * (k1 + 1) * found.tf / (found.tf + norm)
-
-
-def _merged(
-    rows: Rows, scores: NDArray[np.float64], more: Rows, added: NDArray[np.float64]
-) -> tuple[Rows, NDArray[np.float64]]:
-    """The union of two ascending sets of rows, scores of common rows added."""
-    if not len(rows):
-        return more, added
-    at = np.searchsorted(rows, more)
-    common = np.zeros(len(more), bool)
-    inside = at < len(rows)
-    common[inside] = rows[at[inside]] == more[inside]
-    scores = scores.copy()
-    scores[at[common]] += added[common]
-    fresh = ~common
-    return np.insert(rows, at[fresh], more[fresh]), np.insert(scores, at[fresh], added[fresh])
+    tf, length = found.counts()
+    norm = k1 * (1 - B + B * length / max(mean_length, 1e-9))
+    return idf * (k1 + 1) * tf / (tf + norm)

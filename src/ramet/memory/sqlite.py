@@ -218,7 +218,7 @@ class SqliteStore(SqlStore):
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
         if not found:
             return []
-        scores = _floats(found) @ vector
+        scores = np.einsum("ij,j->i", _floats(found), vector)
         order = np.argsort(-scores, kind="stable")[:k]
         return [(found[index][0], float(scores[index])) for index in order.tolist()]
 
