@@ -166,6 +166,8 @@ class _Term:
                     frequency += int(own.sum())
                     self._kept.append((block, np.frombuffer(data, "<u4")[own].tobytes()))
         self.frequency = frequency
+        self.end = (max([*self._blocks, *(block for block, _ in self._kept)], default=-1) + 1) << BLOCK_BITS
+        """Past its last row."""
         self.idf = weight * math.log1p((scope.count - frequency + 0.5) / (frequency + 0.5))
 
     def postings(self, rows: Rows | None = None) -> Found:
@@ -195,7 +197,8 @@ def rank(
     bounds = [term.idf * (k1 + 1) for term in terms]
     left = [sum(bounds[index:]) for index in range(len(bounds) + 1)]
     rows = np.empty(0, np.int64)
-    scores = np.zeros(0)
+    # Pages of it that no list names are never touched.
+    scores = np.zeros(max(term.end for term in terms))
     for index, term in enumerate(terms):
         reached = scores[rows]
         floor = float(np.partition(reached, len(rows) - k)[len(rows) - k]) if len(rows) >= k else 0.0
@@ -210,8 +213,6 @@ def rank(
             hit = found.rows[at] == rows
             found = found.only(at[hit])
         elif len(found.rows):
-            if found.rows[-1] >= len(scores):
-                scores = np.pad(scores, (0, int(found.rows[-1]) + 1 - len(scores)))
             rows = np.concatenate([rows, found.rows[scores[found.rows] == 0]])
         scores[found.rows] += _impact(term.idf, found, k1, scope.mean_length)
     reached = scores[rows]
