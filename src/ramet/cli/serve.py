@@ -47,6 +47,10 @@ def serve(
     disk: Annotated[
         int, typer.Option(parser=as_option(parse_size), metavar="SIZE", help="Most that the directory may hold.")
     ] = "20GiB",  # type: ignore[assignment]
+    memory_store: Annotated[
+        str | None,
+        typer.Option("--memory-store", metavar="FILE|URL", help="Serve a memory too, under /v1/memory."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
 ) -> None:
     """Serve a model over HTTP: OpenAI Chat Completions and Responses, Anthropic Messages.
@@ -75,6 +79,7 @@ def serve(
         ram_bytes=memory,
         disk_bytes=disk,
         api_key=api_key,
+        memory_store=memory_store,
     )
     run(settings, ready=lambda url: greet(url, settings.served_name, api_key))
 

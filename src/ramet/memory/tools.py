@@ -50,13 +50,17 @@ def call(memory: Memory, name: str, arguments: Mapping[str, Any], conversation: 
 
     `conversation`: where `remember` stores if the model names none.
     """
-    run = {"remember": _remember, "recall": _recall, "forget": _forget}.get(name)
     try:
-        if run is None:
-            raise MemoryStoreError(f"there is no tool {name!r}")
-        return run(memory, Arguments(arguments), conversation)
+        return run(memory, name, arguments, conversation)
     except MemoryStoreError as error:
         return {"error": str(error)}
+
+
+def run(memory: Memory, name: str, arguments: Mapping[str, Any], conversation: str = "notes") -> dict[str, Any]:
+    """As `call`, but raises MemoryStoreError."""
+    if name not in _RUN:
+        raise MemoryStoreError(f"there is no tool {name!r}")
+    return _RUN[name](memory, Arguments(arguments), conversation)
 
 
 class Arguments:
@@ -118,3 +122,6 @@ def _recall(memory: Memory, arguments: Arguments, conversation: str) -> dict[str
 
 def _forget(memory: Memory, arguments: Arguments, conversation: str) -> dict[str, Any]:
     return {"removed": memory.forget(arguments.texts("ids"))}
+
+
+_RUN = {"remember": _remember, "recall": _recall, "forget": _forget}
