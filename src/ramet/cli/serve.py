@@ -51,6 +51,10 @@ def serve(
         int,
         typer.Option(min=0, max=8, help="Tokens to guess in a step, where the model can (MTP): replies stay the same."),
     ] = 1,
+    memory_store: Annotated[
+        str | None,
+        typer.Option("--memory-store", metavar="FILE|URL", help="Serve a memory too, under /v1/memory."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: one a core)")] = None,
 ) -> None:
     """Serve a model over HTTP: OpenAI Chat Completions and Responses, Anthropic Messages.
@@ -80,6 +84,7 @@ def serve(
         disk_bytes=disk,
         drafts=drafts,
         api_key=api_key,
+        memory_store=memory_store,
     )
     run(settings, ready=lambda url: greet(url, settings.served_name, api_key))
 

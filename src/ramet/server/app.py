@@ -13,15 +13,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ramet.engine.runtime import Runtime
-from ramet.server import chat_api, messages_api, metrics, responses_api, tree_view
+from ramet.memory import Memory
+from ramet.server import chat_api, memory_api, messages_api, metrics, responses_api, tree_view
 from ramet.server.errors import ApiError, Dialect
 from ramet.server.gate import Gate
 from ramet.server.service import Service
 from ramet.server.settings import Settings
 
 
-def create_app(runtime: Runtime, settings: Settings) -> Starlette:
-    """The HTTP application over a loaded runtime. The caller closes `app.state.service`, then the runtime."""
+def create_app(runtime: Runtime, settings: Settings, memory: Memory | None = None) -> Starlette:
+    """The HTTP application over a loaded runtime, and a memory if there is one.
+
+    The caller closes `app.state.service`, then the runtime and the memory.
+    """
     shown = metrics.Metrics(runtime)
     app = Starlette(
         routes=[
@@ -38,6 +42,11 @@ def create_app(runtime: Runtime, settings: Settings) -> Starlette:
             Route("/v1/models", list_models, methods=["GET"]),
             Route("/v1/models/{id:path}", retrieve_model, methods=["GET"]),
             Route("/v1/ramet/tree", tree_view.tree, methods=["GET"]),
+            Route("/v1/memory", memory_api.stats, methods=["GET"]),
+            Route("/v1/memory/recall", memory_api.recall, methods=["POST"]),
+            Route("/v1/memory/turns", memory_api.remember, methods=["POST"]),
+            Route("/v1/memory/turns/{id:path}", memory_api.retrieve, methods=["GET"]),
+            Route("/v1/memory/turns/{id:path}", memory_api.forget, methods=["DELETE"]),
             Route("/health", health, methods=["GET"]),
             Route("/metrics", show_metrics, methods=["GET"]),
         ],
@@ -48,6 +57,7 @@ def create_app(runtime: Runtime, settings: Settings) -> Starlette:
     )
     app.state.service = Service(runtime, settings)
     app.state.metrics = shown
+    app.state.memory = memory
     app.state.started = datetime.now(UTC)
     return app
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
 from ramet.engine.runtime import Runtime
+from ramet.memory import Memory, default_embedder
 from ramet.server.app import create_app
 from ramet.server.settings import ServeError, Settings
 
@@ -31,8 +33,8 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
             disk_bytes=settings.tree_bytes,
             drafts=settings.drafts,
         )
-        with runtime:
-            app = create_app(runtime, settings)
+        with runtime, _memory(settings) as memory:
+            app = create_app(runtime, settings, memory)
             try:
                 listener.listen()
                 if ready is not None:
@@ -45,6 +47,15 @@ def serve(settings: Settings, ready: Callable[[str], None] | None = None) -> Non
                 app.state.service.close()
     finally:
         listener.close()
+
+
+@contextmanager
+def _memory(settings: Settings) -> Iterator[Memory | None]:
+    if settings.memory_store is None:
+        yield None
+        return
+    with Memory.open(settings.memory_store, default_embedder()) as memory:
+        yield memory
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -54,6 +54,8 @@ class Settings:
     """Tokens to guess in a step of a reply, if the checkpoint has what guesses them (MTP)."""
     api_key: str | None = None
     """If set, every request but `/health` must carry it."""
+    memory_store: str | None = None
+    """File or `postgresql://...` of the memory under /v1/memory; None: there is none."""
     pin_seconds: float = 600.0
     """How long the states of a session stay in memory while its tool runs."""
     limits: Limits = field(default_factory=Limits)

