@@ -267,7 +267,7 @@ def test_an_index_that_promises_too_much_is_refused(dense: Path, tmp_path: Path)
         ({"hidden_act": "gelu"}, "hidden_act: 'gelu'; only 'silu' is supported"),
         ({"attention_bias": True}, "attention_bias: True; only False is supported"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type: 'yarn'; only 'default'"),
-        ({"quantization_config": {"quant_method": "fp8"}}, r"quantised \(fp8\), which is not supported yet"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quant_method 'gptq' is not supported"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(
@@ -283,7 +283,7 @@ def test_other_dtypes_are_refused(dense: Path, tmp_path: Path, dtype: torch.dtyp
     rewrite(copy(dense, tmp_path), lambda tensors: tensors.update({EMBEDDING: tensors[EMBEDDING].to(dtype)}))
     found = refused(tmp_path)
     assert f"tensor {EMBEDDING} has dtype" in found and "expected BF16, F16 or F32" in found
-    assert ("quantised weights are not supported yet" in found) == (dtype is not torch.float64)
+    assert ("config.json has no quantization_config" in found) == (dtype is not torch.float64)
 
 
 def test_other_models_are_refused_with_what_is_supported(dense: Path, tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_what_is_left_out_is_weighed(tmp_path: Path) -> None:
     assert found.reasons == () and found.weight_bytes == before.weight_bytes and found.formats == before.formats
     assert set(found.left_out) == {
         LeftOut("the vision tower, which is not counted", 4 * 17),
-        LeftOut("multi-token prediction, for guessing ahead", 4 * 7), LeftOut("a copy of the embedding", 40960),
+        LeftOut("multi-token prediction, for guessing ahead", 4 * 7),
+        LeftOut("a copy of the embedding", 40960),
         LeftOut("rotary frequencies, which config.json gives as well", 16),
     }  # fmt: skip
 

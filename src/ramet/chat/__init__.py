@@ -10,6 +10,7 @@ from ramet.chat.events import (
     ToolCallStart,
     assistant_message,
 )
+from ramet.chat.format import Format
 from ramet.chat.messages import MessageError
 from ramet.chat.parser import Parser
 from ramet.chat.prompt import Chat, Prompt
@@ -20,6 +21,7 @@ __all__ = [
     "QWEN3_5",
     "Chat",
     "Event",
+    "Format",
     "MessageError",
     "Note",
     "Parser",

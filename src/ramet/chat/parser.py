@@ -1,4 +1,4 @@
-"""A streaming parser of replies in Qwen3.5's format: reasoning, text, and calls of tools."""
+"""The streaming parser of replies: reasoning, text, and calls of tools in the form of any family."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ramet.chat.calls import CALL, END_CALL, Call, CallReader, MalformedCallError
+from ramet.chat.calls import Call, MalformedCallError, Reader, UndecidedError, tag_at
 from ramet.chat.events import Event, Note, ReasoningDelta, TextDelta, ToolCallArguments, ToolCallEnd, ToolCallStart
+from ramet.chat.format import Format
+from ramet.chat.formats import QWEN3_5
 
 _THINK, _END_THINK = "<think>", "</think>"
 
@@ -16,26 +18,34 @@ _THINK, _END_THINK = "<think>", "</think>"
 class Parser:
     """Turns the text of one reply into events, in pieces of any size.
 
-    Which events come, and their joined deltas, depend only on the whole text. A call is held back until it is complete:
-
-        <tool_call> <function=NAME> (<parameter=KEY> VALUE </parameter>)* </function> </tool_call>
-
-    with any whitespace between tags. A value loses one newline at either end, and ends at a `</parameter>` behind which
-    another parameter or the function's end stands, so that it may contain anything else. The first character that
-    breaks this form makes all of it text again, with a Note that says why, and reading goes on as text from there.
-    Inside reasoning, nothing is a call.
+    Which events come, and their joined deltas, depend only on the whole text. A call, in the form of the family's
+    `Format`, is held back until it is complete. A value ends where the call can go on behind it, so that it may contain
+    anything else. The first character that breaks the form makes all of the call text again, with a Note that says why,
+    and reading goes on as text from there. Where calls stand in a section, its tags belong to none of them; behind a
+    broken call the rest of its section is still read. Inside reasoning, nothing is a call.
 
     Whitespace that is dropped: around reasoning; newlines after it; before a call; after a call unless text follows.
     """
 
     def __init__(
-        self, tools: Sequence[Mapping[str, Any]] | None, *, in_reasoning: bool = False, prompt_text: str = ""
+        self,
+        tools: Sequence[Mapping[str, Any]] | None,
+        *,
+        format: Format = QWEN3_5,
+        in_reasoning: bool = False,
+        prompt_text: str = "",
     ) -> None:
         """`tools` in OpenAI's form, whose functions may be called; `in_reasoning`: the prompt ended inside `<think>`.
 
         The ids of calls are hashes of `prompt_text` and the call, so that they differ from turn to turn, and whoever
-        parses the same reply to the same prompt finds the same.
+        parses the same reply to the same prompt finds the same; where the model itself writes ids, they are kept.
         """
+        self._format = format
+        self._form = format.calls
+        section = self._form.section
+        self._begins = (section[0] if section else self._form.call_opening,)
+        self._in_section: tuple[str, ...] = (self._form.call_opening, section[1]) if section else ()
+        self._broken = False  # in a section, behind a call that was none
         self._schemas = dict(_name_and_schema(tool) for tool in tools or ())
         self._read = self._reasoning if in_reasoning else self._beginning
         self._text = ""  # given, but not yet decided upon
@@ -44,8 +54,9 @@ class Parser:
         self._reasoned = False
         self._space = ""  # whitespace after the text so far, which a call would swallow
         self._after_call = False
-        self._reader: CallReader | None = None
+        self._reader: Reader | None = None
         self._calls = 0
+        self._given: set[str] = set()
         self._ids = hashlib.blake2b(prompt_text.encode("utf-8", "surrogatepass"), digest_size=12)
 
     def feed(self, text: str) -> list[Event]:
@@ -80,9 +91,11 @@ class Parser:
         return True
 
     def _reasoning(self) -> bool:
-        thought, tag, rest = self._text.partition(_END_THINK)
+        tags = (_END_THINK, *(self._begins if self._format.calls_end_reasoning else ()))
+        end, tag = _first(self._text, tags)
+        thought = self._text[:end]
         if not tag and not self._final:
-            thought = _without_start_of(_END_THINK, thought)
+            thought = _without_start_of(tags, thought)
         thought = thought.rstrip()
         kept = self._text[len(thought) :]
         if not self._reasoned:
@@ -91,7 +104,7 @@ class Parser:
             self._events.append(ReasoningDelta(thought))
             self._reasoned = True
         if tag:
-            self._text = rest
+            self._text = self._text[end + (len(tag) if tag == _END_THINK else 0) :]
             self._read = self._after_reasoning
             return True
         self._text = "" if self._final else kept
@@ -104,15 +117,45 @@ class Parser:
         return True
 
     def _answer(self) -> bool:
-        before, tag, _ = self._text.partition(CALL)
+        tags = (*self._begins, *(self._in_section if self._broken else ()))
+        end, tag = _first(self._text, tags)
+        before = self._text[:end]
         if not tag and not self._final:
-            before = _without_start_of(CALL, before)
+            before = _without_start_of(tags, before)
         self._emit_text(before)
         self._text = self._text[len(before) :]
-        if tag:
-            self._reader = CallReader(self._schemas)
-            self._read = self._in_call
+        if tag in self._in_section[1:]:  # the end of a section of which a part is text
+            self._emit_text(tag)
+            self._text = self._text[len(tag) :]
+            self._broken = False
+        elif tag:
+            self._begin_call(in_section=tag in self._in_section)
         return bool(tag)
+
+    def _between(self) -> bool:
+        """In a section, behind a call."""
+        try:
+            tag, position = tag_at(self._text, 0, self._in_section)
+        except UndecidedError:
+            if self._final:
+                self._events.append(Note("The reply ends inside a section of tool calls."))
+                self._read = self._answer
+            return self._final
+        if tag == self._form.call_opening:
+            self._begin_call(in_section=True)
+        elif tag is not None:
+            self._text = self._text[position + len(tag) :]
+            self._read = self._answer
+        else:
+            self._events.append(Note(f"{' or '.join(self._in_section)} was expected behind a tool call."))
+            self._broken = True
+            self._read = self._answer
+        return True
+
+    def _begin_call(self, *, in_section: bool) -> None:
+        self._reader = self._form.reader(self._schemas, in_section=in_section)
+        self._read = self._in_call
+        self._broken = False
 
     def _in_call(self) -> bool:
         assert self._reader is not None
@@ -126,8 +169,9 @@ class Parser:
             return True
         if self._final:
             # What is behind the next end of a call was hardly meant to be part of this one.
-            end = self._text.find(END_CALL)
-            position = len(self._text) if end < 0 else end + len(END_CALL)
+            ending = self._form.call_ending
+            end = self._text.find(ending)
+            position = len(self._text) if end < 0 else end + len(ending)
             self._give_up(
                 position, f"the reply ends {self._reader.where}" if end < 0 else f"no end {self._reader.where}"
             )
@@ -144,8 +188,10 @@ class Parser:
     def _emit_call(self, call: Call) -> None:
         index, raw = self._calls, self._text[: call.end]
         self._ids.update(f"{index} {raw}".encode())
+        call_id = call.id if call.id and call.id not in self._given else f"call_{self._ids.hexdigest()}"
+        self._given.add(call_id)
         self._events += [
-            ToolCallStart(index, f"call_{self._ids.hexdigest()}", call.name),
+            ToolCallStart(index, call_id, call.name),
             ToolCallArguments(index, _to_json(call.arguments)),
             ToolCallEnd(index, raw),
         ]
@@ -153,13 +199,14 @@ class Parser:
         self._text = self._text[call.end :]
         self._space = ""
         self._after_call = True
-        self._read = self._answer
+        self._read = self._between if self._in_section else self._answer
 
     def _give_up(self, position: int, reason: str) -> None:
         """What was read of a call up to `position` is text."""
         self._emit_text(self._text[:position])
         self._events.append(Note(f"Not a tool call, so it is left as text: {reason}."))
         self._text = self._text[position:]
+        self._broken = bool(self._in_section)
         self._read = self._answer
 
 
@@ -168,10 +215,16 @@ def _name_and_schema(tool: Mapping[str, Any]) -> tuple[str, Any]:
     return function["name"], function.get("parameters")
 
 
-def _without_start_of(tag: str, text: str) -> str:
-    """`text` less the end of it that may be the start of `tag`."""
-    for length in range(min(len(tag) - 1, len(text)), 0, -1):
-        if text.endswith(tag[:length]):
+def _first(text: str, tags: Sequence[str]) -> tuple[int, str]:
+    """Where the first of `tags` stands in `text`, and which it is; its length and "" if none does."""
+    found = [(at, tag) for tag in tags if (at := text.find(tag)) >= 0]
+    return min(found, default=(len(text), ""))
+
+
+def _without_start_of(tags: Sequence[str], text: str) -> str:
+    """`text` less the end of it that may be the start of one of `tags`."""
+    for length in range(min(max(map(len, tags)) - 1, len(text)), 0, -1):
+        if any(tag.startswith(text[-length:]) for tag in tags):
             return text[:-length]
     return text
 

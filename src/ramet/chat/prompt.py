@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ramet.chat.events import assistant_message
+from ramet.chat.format import Format
+from ramet.chat.formats import format_of_template
 from ramet.chat.messages import MessageError, for_template
 from ramet.chat.parser import Parser
 from ramet.chat.segments import Segments, assign
@@ -83,8 +85,9 @@ class Chat:
         """`templates` as `load_templates` gives them; `images` is the processor of a model with a vision tower."""
         self.tokenizer = tokenizer
         self._sight = None if images is None else Sight(images, tokenizer)
+        self.format: Format = format_of_template("".join(template.source for template in templates.values()))
         self._templates = templates
-        self._segments = Segments(tokenizer)
+        self._segments = Segments(tokenizer, self.format)
         self._replies = WrittenReplies()
 
     @classmethod
@@ -118,7 +121,7 @@ class Chat:
         given = for_template(messages, sight=self.sees)
         looks = self._sight.looks(given) if self._sight is not None else []
         tools = list(tools) if tools else None
-        variables = {**self.tokenizer.named_tokens, **template_kwargs, "documents": None}
+        variables = {**self.format.named, **self.tokenizer.named_tokens, **template_kwargs, "documents": None}
         if enable_thinking is not None:
             variables["enable_thinking"] = enable_thinking
         variables["tools"] = self._segments.protect(tools)
@@ -131,7 +134,7 @@ class Chat:
         conversation = self._segments.protect(without_pixels(given) if looks else given)
         pieces = cut(conversation, add_generation_prompt)
         texts = [self._segments.unprotect(piece) for piece in pieces]
-        shown = assign(texts[:-1], given, tools) if given else []
+        shown = assign(texts[:-1], given, tools, self.format) if given else []
         parts: list[Sequence[int]] = []
         boundaries: list[int] = []
         tokens: list[int] = []
@@ -181,7 +184,7 @@ class Chat:
 
     def parser(self, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> Parser:
         """A streaming parser of one reply to `prompt`, in which `tools` may be called."""
-        return Parser(tools, in_reasoning=prompt.opens_reasoning, prompt_text=prompt.text)
+        return Parser(tools, format=self.format, in_reasoning=prompt.opens_reasoning, prompt_text=prompt.text)
 
     def parse(self, reply: str, tools: Sequence[Mapping[str, Any]] | None, prompt: Prompt) -> dict[str, Any]:
         """The assistant message, in OpenAI's chat form, that the whole text of a reply to `prompt` amounts to.
@@ -197,19 +200,25 @@ class Chat:
         self, place: Place, segment: str, message: dict[str, Any] | None, reply_tokens: ReplyTokens
     ) -> Sequence[int] | None:
         """The tokens that a model wrote for `message`, which is shown as `segment` at `place`, if it did."""
-        known = self._known(segment.removesuffix(self.tokenizer.turn_end), reply_tokens)
+        shown = self._segments.without_end(segment)
+        end = segment[len(shown) :]
+        known = self._known(shown, end, reply_tokens)
         if known is None and message is not None:
             written = self._replies.find(place, segment, message)
-            known = None if written is None else self._known(written, reply_tokens)
+            known = None if written is None else self._known(written, end, reply_tokens)
         return known
 
-    def _known(self, text: str, reply_tokens: ReplyTokens) -> Sequence[int] | None:
-        known = reply_tokens(text + self.tokenizer.turn_end)
-        if known is not None:
-            return known
+    def _known(self, text: str, end: str, reply_tokens: ReplyTokens) -> Sequence[int] | None:
+        """The tokens of a reply of this text whose turn the template ends with `end`."""
+        closing = self.tokenizer.token_id(end)
+        closing = self.tokenizer.eos_ids[0] if closing is None else closing
+        for written in self._segments.ends:
+            known = reply_tokens(text + written)
+            if known is not None:
+                return known if known[-1] == closing else [*known[:-1], closing]
         # A reply that was cut off by its length: the template closes the turn that the model left open.
         known = reply_tokens(text)
-        return None if known is None else [*known, self.tokenizer.eos_ids[0]]
+        return None if known is None else [*known, closing]
 
     def _shared(self, pieces: list[str], parts: list[Sequence[int]], others: list[str]) -> int:
         """How many tokens the prompt of `pieces`, encoded as `parts`, shares with another that is cut into `others`."""

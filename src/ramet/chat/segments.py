@@ -6,14 +6,14 @@ import re
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from ramet.chat.format import Format
 from ramet.chat.messages import MessageError
 from ramet.chat.tokenizer import Tokenizer
 
-_HEADER = re.compile(r"\s*<\|im_start\|>(\w+)")
 _CACHED_CHARACTERS = 1 << 26
 
 MARK = "\ufdd0"
@@ -27,8 +27,12 @@ class Segments:
     it is new. Safe to use from several threads.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, format: Format) -> None:
         self._tokenizer = tokenizer
+        self._format = format
+        known = [end for end in format.ends if tokenizer.token_id(end) in tokenizer.eos_ids]
+        self.ends = tuple(dict.fromkeys([tokenizer.turn_end, *known]))
+        """Texts of the tokens that end a reply."""
         self._specials = sorted(tokenizer.special_texts, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, self._specials)) or "(?!)")
         self._known: OrderedDict[str, array[int]] = OrderedDict()
@@ -63,9 +67,18 @@ class Segments:
 
     def cut(self, text: str) -> list[str]:
         """`text` cut after every end of a turn; the last piece, which may be empty, is not a finished turn."""
-        end = self._tokenizer.turn_end
-        pieces = text.split(end)
-        return [*(piece + end for piece in pieces[:-1]), pieces[-1]]
+        pattern = self._format.cut_pattern
+        if self.ends[0] not in self._format.ends:  # a vocabulary with a name of its own for it
+            pattern = re.compile(re.escape(self.ends[0]))
+        ends = [0, *(found.end() for found in pattern.finditer(text))]
+        return [text[start:end] for start, end in zip(ends, [*ends[1:], len(text)], strict=True)]
+
+    def without_end(self, segment: str) -> str:
+        """A segment without what ends the turn in it."""
+        for end in self.ends:
+            if segment.endswith(end):
+                return segment.removesuffix(end)
+        return segment
 
     def encode(self, piece: str) -> Sequence[int]:
         """The tokens of a protected segment."""
@@ -98,39 +111,63 @@ class Segments:
 
 
 def assign(
-    texts: Sequence[str], messages: Sequence[dict[str, Any]], tools: Sequence[Any] | None
+    texts: Sequence[str], messages: Sequence[dict[str, Any]], tools: Sequence[Any] | None, format: Format
 ) -> list[dict[str, Any] | None]:
     """For each segment, the message that it shows; None for all where that cannot be told.
 
-    Templates differ in whether results of tools share a turn, and whether tools, or nothing at all, make a system turn
-    of their own: the way is taken that gives as many turns as there are, of the right roles.
+    Templates differ in whether results of tools, or all that stands between two replies, share a segment, and whether
+    tools, or nothing at all, make system turns of their own: the way is taken that gives as many segments as there are,
+    of the right roles.
     """
-    roles = [header.group(1) if (header := _HEADER.match(text)) else None for text in texts]
-    for share, lead in product((True, False), (True, False)):
+    roles = []
+    for text in texts:
+        header = format.header_pattern.match(text)
+        role = header.group("role") if header else None
+        roles.append(format.roles.get(role, role) if role else None)
+    for share, lead in product((_results, _never, _between_replies), (1, 0, 2)):
         units = _units(messages, tools, share=share, lead=lead)
         if len(units) == len(texts) and all(map(_may_head, roles, units)):
             return units
     return [None] * len(texts)
 
 
+def _results(last: str, role: str) -> bool:
+    return role == last == "tool"
+
+
+def _never(last: str, role: str) -> bool:
+    return False
+
+
+def _between_replies(last: str, role: str) -> bool:
+    return "assistant" not in (last, role)
+
+
 def _units(
-    messages: Sequence[dict[str, Any]], tools: Sequence[Any] | None, *, share: bool, lead: bool
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[Any] | None,
+    *,
+    share: Callable[[str, str], bool],
+    lead: int,
 ) -> list[dict[str, Any] | None]:
+    """The messages in the segments that they would have; `lead`: how many system turns are there in any case."""
     units: list[dict[str, Any] | None] = []
+    has_system = messages[0]["role"] == "system"
+    apart = lead - has_system > 0
     for index, message in enumerate(messages):
         last = units[-1] if units else None
-        if index == 0 and tools and message["role"] == "system":
+        if index == 0 and tools and has_system and not apart:
             units.append({**message, "tools": tools})
-        elif share and message["role"] == "tool" and last is not None and last["role"] == "tool":
-            units[-1] = {"role": "tool", "messages": [*last.get("messages", [last]), message]}
+        elif last is not None and share(last["role"], message["role"]):
+            units[-1] = {"role": message["role"], "messages": [*last.get("messages", [last]), message]}
         else:
             units.append(message)
-    if lead and messages[0]["role"] != "system":
-        units.insert(0, {"role": "system", "tools": tools} if tools else None)
+    for made_up in range(lead - has_system):
+        units.insert(0, {"role": "system", "tools": tools} if tools and not made_up else None)
     return units
 
 
 def _may_head(role: str | None, unit: dict[str, Any] | None) -> bool:
     if unit is None:  # a system turn that the template makes up
         return role == "system"
-    return role is None or role == unit["role"] or (role == "user" and unit["role"] == "tool")
+    return role is None or role == unit["role"] or (role in ("user", "system") and unit["role"] == "tool")

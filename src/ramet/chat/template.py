@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from ramet.chat import formats
 from ramet.errors import RametError
 from ramet.models.fields import read_json
 
 SECONDS = 20.0
 CHARACTERS = 1 << 26
 
-QWEN3_5 = files("ramet.chat").joinpath("qwen3_5.jinja").read_text(encoding="utf-8")
+QWEN3_5 = formats.QWEN3_5.template
 """The template of checkpoints that are made here, in Qwen3.5's format."""
 
 
@@ -83,7 +83,7 @@ def load_templates(path: str | Path) -> dict[str, ChatTemplate]:
     """The chat templates in a checkpoint's folder, by name; `default` is the usual one.
 
     `chat_template.jinja` comes before `chat_template` in tokenizer_config.json, which is a template or a list of named
-    ones. Raises TemplateError if there is none.
+    ones. A family that publishes no template has one here. Raises TemplateError if there is none.
     """
     folder = Path(path)
     templates: dict[str, ChatTemplate] = {}
@@ -104,6 +104,9 @@ def load_templates(path: str | Path) -> dict[str, ChatTemplate]:
             templates["default"] = ChatTemplate(file.read_text(encoding="utf-8"), str(file))
         except UnicodeDecodeError as error:
             raise TemplateError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    format = formats.format_of_folder(folder)
+    if "default" not in templates and format is not None and format in formats.UNPUBLISHED:
+        templates["default"] = ChatTemplate(format.template, f"Ramet's own template for {format.name}")
     if "default" not in templates:
         raise TemplateError(
             f"{folder}: no chat template. Put it in chat_template.jinja; a base model that was never trained "

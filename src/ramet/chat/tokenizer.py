@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import tokenizers
 
+from ramet.chat.formats import CONTROL, REPLY_TAGS
 from ramet.models.errors import CheckpointError
 from ramet.models.fields import read_json
 
@@ -35,8 +37,9 @@ class Tokenizer:
     `named_tokens`: the tokens that the config names (`eos_token`, `pad_token`, ...), as chat templates see them.
     `eos_ids`: tokens that end a reply, the turn's own end first.
     `turn_end`: the text of the token that closes a message (`<|im_end|>`).
-    `special_ids`: control tokens; they never appear in decoded text unless asked for. `<think>` and `<tool_call>`
-    are not among them: the published vocabularies list them as ordinary text, for parsers to see.
+    `special_ids`: control tokens; they never appear in decoded text unless asked for. The tags of reasoning and calls
+    are not among them, whatever the vocabulary says of them: parsers must see them.
+    `special_texts`: what no message may contain as a token.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, named_tokens: dict[str, str], eos_ids: Sequence[int]) -> None:
@@ -45,8 +48,9 @@ class Tokenizer:
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         added = backend.get_added_tokens_decoder()
         self._added = {token_id: token.content for token_id, token in added.items()}
-        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        self.special_texts = frozenset(token.content for token in added.values() if token.special)
+        control = {id: token.content for id, token in added.items() if token.special or token.content in CONTROL}
+        self.special_ids = frozenset(id for id, content in control.items() if content not in REPLY_TAGS)
+        self.special_texts = frozenset(control.values())
         self.eos_ids = tuple(eos_ids)
         self.turn_end = self._added.get(self.eos_ids[0]) or (backend.id_to_token(self.eos_ids[0]) or "")
         self._bytes: dict[int, bytes] = {}
@@ -126,7 +130,10 @@ class Tokenizer:
 
     @cached_property
     def _without_specials(self) -> tokenizers.Tokenizer:
-        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        state = json.loads(self.backend.to_str())
+        for token in state["added_tokens"]:
+            token["special"] = token["special"] or token["content"] in CONTROL
+        backend = tokenizers.Tokenizer.from_str(json.dumps(state))
         backend.encode_special_tokens = True
         return backend
 

@@ -32,6 +32,14 @@ def typed(text: str, schema: Any, root: Any) -> Any:
     return value if not types or _name_of(value) & types else text
 
 
+def plain_json(text: str) -> Any:
+    """`text` read as JSON; `text` itself if it is none, for the tool to refuse."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return text
+
+
 def types_of(schema: Any, root: Any, depth: int = 0) -> set[str]:
     """The JSON types that `schema` names; empty if it leaves them open."""
     if not isinstance(schema, Mapping) or depth > _DEEPEST:

@@ -19,9 +19,6 @@ from ramet.errors import RametError
 FREE_TEXT = r"/(.|\n)*/"
 """Any text; the tokens that mark reasoning and tool calls are not text."""
 
-REASONING = rf'reasoning: {FREE_TEXT} </think> "\n\n"' + "\n"
-"""The rest of a reasoning that the prompt has opened, as the templates of the Qwen family write it."""
-
 _WHITESPACE = r"[ \n\t]{1,32}"
 """Between the parts of a JSON text. Bounded: a small model would otherwise go on with blanks for ever."""
 
@@ -230,8 +227,13 @@ def _parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{keyword}[{i}]", part) for i, part in enumerate(inner) if not isinstance(part, bool))
 
 
+def reasoning_rule(gap: str = "\n\n") -> str:
+    """The rest of a reasoning that the prompt has opened, and the `gap` that a family leaves behind it."""
+    return f"reasoning: {FREE_TEXT} </think> {json.dumps(gap) if gap else ''}\n"
+
+
 def _start(rule: str, after_reasoning: bool) -> str:
-    return f"start: reasoning {rule}\n{REASONING}" if after_reasoning else f"start: {rule}\n"
+    return f"start: reasoning {rule}\n{reasoning_rule()}" if after_reasoning else f"start: {rule}\n"
 
 
 def _checked(source: str, what: str) -> Grammar:

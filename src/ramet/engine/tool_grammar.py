@@ -1,16 +1,8 @@
-"""The grammar of tool calls as the Qwen3.5 family writes them, built from the tools of a request.
+"""The grammar of tool calls as a family writes them, built from its format and the tools of a request.
 
-    <tool_call>
-    <function=NAME>
-    <parameter=KEY>
-    VALUE
-    </parameter>
-    </function>
-    </tool_call>
-
-A parameter of type string is written as it is, every other as JSON; a string's enum, const, pattern and length are held
-to, its format is not. Parameters may come in any order, each at most
-once, the required ones always.
+Where each parameter is tagged, one of type string is written as it is, every other as JSON; a string's enum, const,
+pattern and length are held to, its format is not. Parameters may come in any order, each at most once, the required
+ones always. Where the arguments are one JSON object, it fits the tool's schema.
 """
 
 from __future__ import annotations
@@ -22,7 +14,10 @@ from typing import Any
 
 from llguidance import regex_to_lark
 
-from ramet.engine.grammar import FREE_TEXT, REASONING, Grammar, GrammarError, inline_schema
+from ramet.chat.format import Format, Layout
+from ramet.chat.formats import QWEN3_5
+from ramet.chat.json_calls import JsonForm
+from ramet.engine.grammar import FREE_TEXT, Grammar, GrammarError, inline_schema, reasoning_rule
 
 _ANY_ORDER_LIMIT = 60
 """A set of used parameters is a 64-bit number in the grammar; functions with more take them in declared order."""
@@ -37,6 +32,7 @@ def tool_calls(
     parallel: bool = True,
     after_reasoning: bool = False,
     text_schema: Mapping[str, Any] | None = None,
+    format: Format = QWEN3_5,
 ) -> Grammar:
     """A grammar for a reply that may or must call `tools` (OpenAI's form, with or without the "function" envelope).
 
@@ -53,15 +49,52 @@ def tool_calls(
             raise GrammarError(f"tool_choice names {choice!r}; the tools are: {', '.join(names) or 'none'}")
     if not functions:
         raise GrammarError("tool_choice asks for a call, and there are no tools")
-    rules = [f"call: <tool_call> ({' | '.join(f'f{i}' for i in range(len(functions)))}) </tool_call>\n"]
-    rules += [_call(f"f{i}", name, schema) for i, (name, schema) in enumerate(functions)]
-    calls = r'call ("\n" call)*' if parallel else "call"
-    answer = f"{FREE_TEXT} ({calls})?" if choice == "auto" else calls
+    spaced = _Spaced(format)
+    rules = [f"call: {' | '.join(f'f{i}' for i in range(len(functions)))}\n"]
+    rules += [_call(f"f{i}", name, schema, spaced) for i, (name, schema) in enumerate(functions)]
+    between, (opening, closing) = spaced.marks(format.layout.between), map(spaced.marks, format.layout.section)
+    calls = f"{opening} call {f'({between} call)*' if parallel else ''} {closing}"
+    answer = f"text ({calls})?" if choice == "auto" else calls
     if choice == "auto" and text_schema is not None:
         answer = f"form | {calls}"
         rules.append(f"form: {inline_schema(text_schema)}\n")
-    head = f"start: reasoning answer\n{REASONING}" if after_reasoning else "start: answer\n"
+    elif choice == "auto":
+        rules.append(f"text: TEXT\nTEXT: {spaced.text}\n")
+    gap = format.layout.after_reasoning
+    head = f"start: reasoning answer\n{reasoning_rule(gap)}" if after_reasoning else "start: answer\n"
     return Grammar.lark(f"{head}answer: {answer}\n{''.join(rules)}")
+
+
+class _Spaced:
+    """A format's layout in the grammar's dialect."""
+
+    def __init__(self, format: Format) -> None:
+        self.layout: Layout = format.layout
+        self.is_json = isinstance(format.calls, JsonForm)
+        tokens = [tag for tag in format.tags if tag.startswith("<")]
+        self._tokens = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
+        section = format.layout.section[0].strip() or format.layout.call[0]
+        self.text = FREE_TEXT
+        """A terminal: text in which no call begins. Tokens are not text; an opening of other text is left out of it."""
+        if not self._tokens.match(section):
+            self.text += f" & ~/(?s:.*){_escaped(section)}(?s:.*)/"
+
+    def marks(self, text: str) -> str:
+        """`text` as terminals, the format's tokens among them."""
+        parts, at = [], 0
+        for token in self._tokens.finditer(text):
+            parts += [_quoted(text[at : token.start()]), token.group()]
+            at = token.end()
+        parts.append(_quoted(text[at:]))
+        return " ".join(part for part in parts if part != '""')
+
+    def begins_with_token(self, text: str) -> bool:
+        """Whether a token stands at the start of `text`, which ends any text before it."""
+        return self._tokens.match(text) is not None
+
+
+def _escaped(text: str) -> str:
+    return re.escape(text).replace("/", r"\/").replace("\n", r"\n")
 
 
 def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -77,9 +110,17 @@ def _function(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return name, schema
 
 
-def _call(rule: str, name: str, schema: Mapping[str, Any]) -> str:
+def _call(rule: str, name: str, schema: Mapping[str, Any], spaced: _Spaced) -> str:
     """The rules of one function's call: `rule` and what it needs."""
     what = f"tool {name!r}: its schema"
+    before, behind, closing = spaced.layout.call
+    if spaced.is_json:
+        count = "COUNT" if spaced.layout.counts else ""
+        head = f"{spaced.marks(before + name + ':' * spaced.layout.counts)} {count} {spaced.marks(behind)}"
+        body = inline_schema({**schema, "type": "object"}, what)
+        number = f"{rule}_count: /[0-9]{{1,4}}/\n" if count else ""
+        head = head.replace("COUNT", f"{rule}_count")
+        return f"{rule}: {head} {rule}_json {spaced.marks(closing)}\n{rule}_json: {body}\n{number}"
     properties = schema.get("properties") or {}
     if not isinstance(properties, Mapping):
         raise GrammarError(f"{what}: properties must be an object, not {type(properties).__name__}")
@@ -90,20 +131,18 @@ def _call(rule: str, name: str, schema: Mapping[str, Any]) -> str:
     unknown = [key for key in required if key not in properties]
     if unknown:
         raise GrammarError(f"{what} requires {unknown[0]!r}, which is not among its properties")
-    head = _quoted(f"\n<function={name}>\n")
-    tail = _quoted("</function>\n")
+    head, tail = spaced.marks(before + name + behind), spaced.marks(closing)
     if not properties:
         if "properties" in schema or schema.get("additionalProperties") is False:
             return f"{rule}: {head} {tail}\n"
         return f"{rule}: {head} {rule}_any* {tail}\n" + _value(
-            f"{rule}_any", r"/<parameter=[^\s<>]+>\n/", {"type": "string"}, {}, what
+            f"{rule}_any", None, {"type": "string"}, {}, what, spaced
         )
     values = []
     for index, (key, part) in enumerate(properties.items()):
         if not re.fullmatch(r"[^\s<>]+", key):
             raise GrammarError(f"{what}: a parameter's name must be a word without < and >, not {key!r}")
-        opening = _quoted(f"<parameter={key}>\n")
-        values.append(_value(f"{rule}_{index}", opening, part, definitions, f"{what}, parameter {key!r}"))
+        values.append(_value(f"{rule}_{index}", key, part, definitions, f"{what}, parameter {key!r}", spaced))
     if len(properties) > _ANY_ORDER_LIMIT:
         optional = [f"{rule}_{i}" + ("" if key in required else "?") for i, key in enumerate(properties)]
         return f"{rule}: {head} {' '.join(optional)} {tail}\n{''.join(values)}"
@@ -116,9 +155,15 @@ def _call(rule: str, name: str, schema: Mapping[str, Any]) -> str:
     return f"{rule}: {head} {rule}_set::0x0 {tail}\n" + "\n".join(lines) + "\n" + "".join(values)
 
 
-def _value(rule: str, opening: str, schema: Any, definitions: Mapping[str, Any], what: str) -> str:
-    """The rules of one parameter, its markers included."""
-    closing = _quoted("\n</parameter>\n")
+def _value(rule: str, key: str | None, schema: Any, definitions: Mapping[str, Any], what: str, spaced: _Spaced) -> str:
+    """The rules of one parameter, its markers included; `key` None: any name."""
+    before, between, end = spaced.layout.parameter
+    between = between.format("true" if isinstance(schema, Mapping) and _is_text(schema) else "false")
+    opening = spaced.marks(f"{before}{key}{between}")
+    if key is None:
+        opening = rf"{spaced.marks(before)} /[^\s<>\"]+/ {spaced.marks(between)}"
+    closing = spaced.marks(end)
+    by_token = spaced.begins_with_token(end)
     if isinstance(schema, Mapping) and _is_text(schema):
         words = [schema["const"]] if "const" in schema else schema.get("enum")
         if words:
@@ -129,8 +174,12 @@ def _value(rule: str, opening: str, schema: Any, definitions: Mapping[str, Any],
             )
         if any(key in schema for key in _BOUNDS):
             token = rule.upper()
-            text = " & ".join(_bounds(schema, what))
+            text = " & ".join(_bounds(schema, what, None if by_token else end.rstrip("\n")))
+            if by_token:
+                return f"{rule}: {opening} {token} {closing}\n{token}: {text}\n"
             return f"{rule}: {opening} {rule}_text\n{rule}_text[suffix={closing}]: {token}\n{token}: {text}\n"
+        if by_token:
+            return f"{rule}: {opening} {FREE_TEXT} {closing}\n"
         # As little as possible: the first closing marker ends the value.
         return f"{rule}: {opening} {rule}_text\n{rule}_text[suffix={closing}]: {FREE_TEXT}\n"
     body = inline_schema({**definitions, **schema} if isinstance(schema, Mapping) else schema, what)
@@ -150,7 +199,7 @@ def _fitting(words: Sequence[str], schema: Mapping[str, Any], what: str) -> list
     return fitting
 
 
-def _bounds(schema: Mapping[str, Any], what: str) -> Iterator[str]:
+def _bounds(schema: Mapping[str, Any], what: str, end: str | None) -> Iterator[str]:
     """What a string's text must match, all of it: its length, its pattern, and that it does not end the value early."""
     least, most = _lengths(schema, what)
     yield f"/(?s:.{{{least},{'' if most is None else most}}})/"
@@ -163,7 +212,8 @@ def _bounds(schema: Mapping[str, Any], what: str) -> Iterator[str]:
         except GrammarError as error:
             raise GrammarError(f"{what}: its pattern {pattern!r} cannot be enforced: {error}") from None
         yield f"/{regex_to_lark(whole, 'dw')}/"
-    yield r"~/(?s:.*)\n<\/parameter>(?s:.*)/"
+    if end is not None:
+        yield f"~/(?s:.*){_escaped(end)}(?s:.*)/"
 
 
 def _lengths(schema: Mapping[str, Any], what: str) -> tuple[int, int | None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +21,11 @@ from torch import Tensor
 
 from ramet.models.errors import CheckpointError
 from ramet.models.fields import read_json
+from ramet.models.quantization import Part
 
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _WHOLE = {"I32": torch.int32, "I64": torch.int64}
+_CODES = {"F8_E4M3": torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu, "I8": torch.int8, "U8": torch.uint8}
 _SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8, "F64": 8}
 _SIZES |= {"F16": 2, "BF16": 2, "F32": 4, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
 _HEADER_LIMIT = 100_000_000
@@ -44,6 +48,7 @@ class Weights:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._maps: dict[Path, mmap.mmap] = {}
         index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
         if index.is_file():
             self.entries = _read_index(index)
@@ -71,7 +76,9 @@ class Weights:
         if whole and entry.dtype not in _WHOLE:
             raise CheckpointError(f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected I32 or I64")
         if not whole and entry.dtype not in _DTYPES:
-            hint = "" if entry.dtype == "F64" else ": quantised weights are not supported yet"
+            hint = (
+                "" if entry.dtype == "F64" else ": quantised, but config.json has no quantization_config that says so"
+            )
             raise CheckpointError(
                 f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected BF16, F16 or F32{hint}"
             )
@@ -80,6 +87,43 @@ class Weights:
                 f"{entry.file}: tensor {name} has shape {list(entry.shape)}; config.json makes it {list(shape)}"
             )
         return entry
+
+    def expect_part(self, part: Part) -> Entry:
+        """The entry of one tensor of a quantised matrix. Raises CheckpointError."""
+        entry = self.entries.get(part.name)
+        if entry is None:
+            raise CheckpointError(
+                f"{self.folder}: tensor {part.name} is missing; the matrix is quantised and needs it, "
+                f"{part.dtypes[0]} {list(part.shape)}"
+            )
+        if entry.dtype not in part.dtypes or entry.shape != part.shape:
+            raise CheckpointError(
+                f"{entry.file}: tensor {part.name} is {entry.dtype} {list(entry.shape)}; "
+                f"quantization_config makes it {' or '.join(part.dtypes)} {list(part.shape)}"
+            )
+        return entry
+
+    def map(self, name: str) -> Tensor:
+        """A tensor as it lies in its file: mapped, read when it is used, given back when memory is short. Read only.
+
+        The file must not be changed while the tensor lives.
+        """
+        entry = self.entries[name]
+        if (mapped := self._maps.get(entry.file)) is None:
+            try:
+                with entry.file.open("rb") as file:
+                    mapped = self._maps[entry.file] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{entry.file}: cannot be mapped ({error})") from error
+        if entry.start + entry.bytes > len(mapped):
+            raise CheckpointError(f"{entry.file}: ends inside tensor {name}; the file changed while it was read")
+        dtype = (_DTYPES | _WHOLE | _CODES)[entry.dtype]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            data = torch.frombuffer(mapped, dtype=torch.uint8, count=entry.bytes, offset=entry.start)
+        if data.data_ptr() % dtype.itemsize:
+            data = data.clone()  # begins where no number of this size can: a copy
+        return data.view(dtype).view(entry.shape)
 
     def read(self, name: str) -> Tensor:
         """A tensor, in a dtype as published, in memory of its own."""

@@ -34,9 +34,18 @@ class KeyValueUp(Layer):
         super().__init__()
         self.heads, self.sizes = heads, [keys, values]
         self.weight: Tensor | None = nn.Parameter(torch.empty(heads * (keys + values), latent))
-        self.packed: tuple[kernels.PackedHeads, kernels.PackedHeads] | None = None
+        self.coded: kernels.Quantised | None = None
+        self.packed: tuple[kernels.PackedHeads | kernels.QuantisedHeads, ...] | None = None
 
     def pack(self) -> None:
+        if self.coded is not None:
+            (keys_size, values_size), matrix = self.sizes, self.coded
+            self.packed = (
+                kernels.QuantisedHeads(matrix, self.heads, 0, keys_size, transposed=True),
+                kernels.QuantisedHeads(matrix, self.heads, keys_size, values_size),
+            )
+            self.coded = None
+            return
         keys, values = self._by_head()
         self.packed, self.weight = (kernels.PackedHeads(keys.mT), kernels.PackedHeads(values)), None
 

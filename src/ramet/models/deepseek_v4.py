@@ -78,9 +78,14 @@ class GroupedLinear(Layer):
         super().__init__()
         self.groups = groups
         self.weight: Tensor | None = nn.Parameter(torch.empty(groups * outputs, inputs))
-        self.packed: kernels.PackedHeads | None = None
+        self.coded: kernels.Quantised | None = None
+        self.packed: kernels.PackedHeads | kernels.QuantisedHeads | None = None
 
     def pack(self) -> None:
+        if self.coded is not None:
+            size = self.coded.outputs // self.groups
+            self.packed, self.coded = kernels.QuantisedHeads(self.coded, self.groups, 0, size), None
+            return
         assert self.weight is not None
         grouped = self.weight.detach().view(self.groups, -1, self.weight.shape[1])
         self.packed, self.weight = kernels.PackedHeads(grouped), None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ramet import kernels
-from ramet.models.layers import Layer, packed
+from ramet.models.layers import Layer
 
 
 class HyperConnection(Layer):
@@ -30,7 +30,7 @@ class HyperConnection(Layer):
 
     def pack(self) -> None:
         assert self.fn is not None
-        self.packed, self.fn = packed(self.fn), None
+        self.packed, self.fn = kernels.PackedLinear(self.fn), None
         self.base = nn.Parameter(self.base.detach().float().contiguous(), requires_grad=False)
         self.scale = nn.Parameter(self.scale.detach().float().contiguous(), requires_grad=False)
 

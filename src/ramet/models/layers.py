@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ramet import kernels
 from ramet.kernels import reference
+from ramet.models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from ramet.models.run import Run
@@ -38,9 +39,14 @@ class Layer(nn.Module):
             weight.copy_(fresh.normal_(0.0, std, generator=generator) if weight.dim() > 1 else fresh)
 
 
-def packed(*weights: Tensor) -> kernels.PackedLinear:
+def packed(*weights: Tensor | kernels.Quantised) -> kernels.PackedLinear | kernels.QuantisedLinear:
     """The compiled ops' form of matrices `[out, in]` that are run as one, one above the other."""
-    return kernels.PackedLinear(weights[0] if len(weights) == 1 else torch.cat([each.detach() for each in weights]))
+    if coded := [each for each in weights if isinstance(each, kernels.Quantised)]:
+        if len(coded) < len(weights):
+            raise CheckpointError("of matrices that are run as one (gate, up) some are quantised and some are not")
+        return kernels.QuantisedLinear(*coded)
+    plain = [each.detach() for each in weights if isinstance(each, Tensor)]
+    return kernels.PackedLinear(plain[0] if len(plain) == 1 else torch.cat(plain))
 
 
 class Linear(Layer):
@@ -49,11 +55,18 @@ class Linear(Layer):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight: Tensor | None = nn.Parameter(torch.empty(outputs, inputs))
-        self.packed: kernels.PackedLinear | None = None
+        self.coded: kernels.Quantised | None = None
+        self.packed: kernels.PackedLinear | kernels.QuantisedLinear | None = None
 
     def pack(self) -> None:
-        if self.weight is not None:
-            self.packed, self.weight = packed(self.weight), None
+        if (weight := self.take()) is not None:
+            self.packed = packed(weight)
+
+    def take(self) -> Tensor | kernels.Quantised | None:
+        """The weight, in whichever form it was loaded; the module lets go of it."""
+        weight = self.weight if self.coded is None else self.coded
+        self.weight = self.coded = None
+        return weight
 
     def forward(self, x: Tensor, *, add: Tensor | None = None) -> Tensor:
         if self.packed is not None:
@@ -68,12 +81,12 @@ class GateUp:
 
     def __init__(self, gate: Linear, up: Linear) -> None:
         self.gate, self.up = gate, up
-        self.packed: kernels.PackedLinear | None = None
+        self.packed: kernels.PackedLinear | kernels.QuantisedLinear | None = None
 
     def pack(self) -> None:
-        assert self.gate.weight is not None and self.up.weight is not None
-        self.packed = packed(self.gate.weight, self.up.weight)
-        self.gate.weight = self.up.weight = None
+        gate, up = self.gate.take(), self.up.take()
+        assert gate is not None and up is not None
+        self.packed = packed(gate, up)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.packed(x) if self.packed is not None else torch.cat([self.gate(x), self.up(x)], dim=-1)
@@ -92,7 +105,7 @@ class Embedding(Layer):
     def pack(self) -> None:
         assert self.weight is not None
         if self.tied:
-            self.packed = packed(self.weight)
+            self.packed = kernels.PackedLinear(self.weight)
         else:
             self.table = self.weight.detach()
         self.weight = None
@@ -158,9 +171,17 @@ class Experts(Layer):
         self.limit = limit
         self.gate_up_proj: Tensor | None = nn.Parameter(torch.empty(experts, 2 * intermediate, hidden))
         self.down_proj: Tensor | None = nn.Parameter(torch.empty(experts, hidden, intermediate))
-        self.packed: kernels.PackedExperts | None = None
+        self.coded_gate_up: list[tuple[kernels.Quantised, kernels.Quantised]] | None = None
+        self.coded_down: list[kernels.Quantised] | None = None
+        self.packed: kernels.PackedExperts | kernels.QuantisedExperts | None = None
 
     def pack(self) -> None:
+        if self.coded_gate_up is not None or self.coded_down is not None:
+            if self.coded_gate_up is None or self.coded_down is None:
+                raise CheckpointError("of the experts' matrices some are quantised and some are not")
+            self.packed = kernels.QuantisedExperts(self.coded_gate_up, self.coded_down)
+            self.coded_gate_up = self.coded_down = None
+            return
         assert self.gate_up_proj is not None and self.down_proj is not None
         self.packed = kernels.PackedExperts(self.gate_up_proj, self.down_proj)
         self.gate_up_proj = self.down_proj = None

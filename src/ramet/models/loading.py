@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -20,9 +20,19 @@ from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
 from ramet.models.published import VISION
+from ramet.models.quantization import Format, Kind, Quantization, quantization_of
 
 if TYPE_CHECKING:
     from ramet.models.families import DecoderType
+
+_CODED = {"weight": "coded", "gate_up_proj": "coded_gate_up", "down_proj": "coded_down"}
+"""Where a module keeps a parameter that is quantised."""
+_CODINGS: dict[Kind, Literal["fp8", "fp4", "int4"]] = {
+    Kind.FP8: "fp8",
+    Kind.FP8_E8M0: "fp8",
+    Kind.FP4_E8M0: "fp4",
+    Kind.INT4: "int4",
+}
 
 
 def load(folder: Path, *, ahead: bool = False) -> Decoder:
@@ -35,9 +45,13 @@ def load(folder: Path, *, ahead: bool = False) -> Decoder:
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(kernels.build_id().encode())
     for name, tensor in sources.tensors():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        _hash(digest, name, tensor)
         _set(model, name, tensor.float() if tensor.dtype is torch.float16 else tensor, trainable=False)
+    for name, matrices in sources.matrices():
+        for matrix in matrices:
+            _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes)
+            _hash(digest, "scales", matrix.scales)
+        _set_quantised(model, name, matrices)
     model.fingerprint = digest.hexdigest()
     return model.pack()
 
@@ -45,6 +59,8 @@ def load(folder: Path, *, ahead: bool = False) -> Decoder:
 def load_trainable(folder: str | Path) -> Decoder:
     """The model with float32 parameters that take gradients."""
     model, sources = _match(Path(folder))
+    if sources.formats:
+        raise CheckpointError(f"{folder}: the weights are quantised; only float checkpoints can be trained")
     for name, tensor in sources.tensors():
         _set(model, name, tensor.float() if tensor.is_floating_point() else tensor, trainable=True)
     return model
@@ -93,13 +109,16 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
 class _Sources:
     """For every parameter of the model, the tensor or tensors of the checkpoint that it is made of."""
 
-    def __init__(self, model: Decoder, weights: Weights) -> None:
-        self.model, self.weights = model, weights
+    def __init__(self, model: Decoder, weights: Weights, quantization: Quantization | None) -> None:
+        self.model, self.weights, self.quantization = model, weights, quantization
+        self.formats: dict[str, tuple[Format, tuple[int, ...]]] = {}
+        """The format and shape of each published matrix that is quantised."""
         self.layout = model.published.layout_of(weights.entries, model.config.num_hidden_layers)
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.whole = {name for name, parameter in model.named_parameters() if not parameter.is_floating_point()}
         self.names = {name: self._find(name, shape) for name, shape in self.shapes.items()}
         used = {source for names in self.names.values() for source in names}
+        used |= {part.name for source, (form, shape) in self.formats.items() for part in form.parts(source, shape)}
         if model.lm_head is None:
             used.add(self.layout.of("lm_head.weight"))  # tied: a copy of the embedding, where it is written at all
         for name, entry in weights.entries.items():
@@ -115,18 +134,58 @@ class _Sources:
         published = self.layout.of(name)
         each = [] if published in self.weights else _by_expert(self.model, published, shape)
         if not each or (self.model.published.fused_experts and each[0] not in self.weights):
-            self.weights.expect(
-                published, shape, whole=name in self.whole
-            )  # of two layouts that are not there the error names the usual one
+            # Of two layouts that are not there the error names the usual one.
+            if each or not self._coded(name, published, shape):
+                self.weights.expect(published, shape, whole=name in self.whole)
             return [published]
-        for source in each:
-            self.weights.expect(source, _part(each, shape))
+        coded = [self._coded(name, source, _part(each, shape)) for source in each]
+        if any(coded) and not all(coded):
+            plain = each[coded.index(False)]
+            raise CheckpointError(
+                f"{self.weights.folder}: {plain} is missing or not quantised, as other experts of its layer are"
+            )
+        if not any(coded):
+            for source in each:
+                self.weights.expect(source, _part(each, shape))
         return each
 
+    def _coded(self, name: str, source: str, shape: tuple[int, ...]) -> bool:
+        """Whether a matrix is quantised in the files, by config.json and its tensor's dtype; checks its tensors."""
+        form = self.quantization.format_of(source, shape) if self.quantization else None
+        if form is None or not hasattr(
+            self.model.get_submodule(name.rpartition(".")[0]), _CODED[name.rpartition(".")[2]]
+        ):
+            return False
+        parts = form.parts(source, shape)
+        if (entry := self.weights.entries.get(source)) is not None and entry.dtype in ("F32", "BF16", "F16"):
+            return False
+        for part in parts:
+            self.weights.expect_part(part)
+        if len(parts) == 3 and (written := self.weights.read(parts[2].name).tolist()) != list(shape):
+            raise CheckpointError(
+                f"{self.weights.entries[parts[2].name].file}: tensor {parts[2].name} says {written}; "
+                f"config.json makes the matrix {list(shape)}"
+            )
+        self.formats[source] = form, shape
+        return True
+
+    def matrices(self) -> Iterator[tuple[str, list[kernels.Quantised]]]:
+        """Every quantised parameter's name and matrices, mapped."""
+        for name, sources in self.names.items():
+            if sources[0] in self.formats:
+                yield name, [self._matrix(source) for source in sources]
+
+    def _matrix(self, source: str) -> kernels.Quantised:
+        form, shape = self.formats[source]
+        codes, scales, *_ = (self.weights.map(part.name) for part in form.parts(source, shape))
+        return kernels.Quantised(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
+
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter's name and tensor, read one after the other."""
+        """Every float parameter's name and tensor, read one after the other."""
         for name, shape in self.shapes.items():
             sources = self.names[name]
+            if sources[0] in self.formats:
+                continue
             if len(sources) == 1 and self.weights.entries[sources[0]].shape == shape:
                 yield name, self.weights.read(sources[0])
             else:  # one tensor per expert, or two: stacked, gate above up
@@ -153,7 +212,7 @@ def describe(path: Path) -> Decoder:
     """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
     config = read_json(path)
     family = family_of(config, path).load()
-    _refuse_quantised(config, str(path))
+    quantization_of(config, str(path))  # which may be of a kind that is not known
     return build(family, family.config_type.from_json(config, str(path)), path)
 
 
@@ -167,7 +226,8 @@ def build(family: DecoderType, config: Config, path: Path) -> Decoder:
 
 
 def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
-    model, weights = describe(folder / "config.json"), Weights(folder)
+    path = folder / "config.json"
+    model, weights = describe(path), Weights(folder)
     if model.visual is not None and not model.published.has_tower(weights.entries):
         model.visual = None  # a copy for text alone, whose config still tells of the tower
         model.config = replace(model.config, vision=None)
@@ -175,17 +235,25 @@ def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
     if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
         with torch.device("meta"):
             model.look_ahead()
-    return model, _Sources(model, weights)
+    return model, _Sources(model, weights, quantization_of(read_json(path), str(path)))
 
 
-def _refuse_quantised(config: dict[str, Any], source: str) -> None:
-    inner = config.get("text_config")
-    nested = inner.get("quantization_config") if isinstance(inner, dict) else None
-    if quantised := config.get("quantization_config") or nested:
-        method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
-        raise CheckpointError(
-            f"{source}: the weights are quantised ({method}), which is not supported yet; use the bfloat16 checkpoint"
-        )
+def _hash(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _set_quantised(model: nn.Module, name: str, matrices: list[kernels.Quantised]) -> None:
+    path, leaf = name.rsplit(".", 1)
+    module = model.get_submodule(path)
+    setattr(module, leaf, None)
+    match leaf:
+        case "gate_up_proj":
+            setattr(module, _CODED[leaf], list(zip(matrices[::2], matrices[1::2], strict=True)))
+        case "down_proj":
+            setattr(module, _CODED[leaf], matrices)
+        case _:
+            setattr(module, _CODED[leaf], matrices[0])
 
 
 def _set(model: nn.Module, name: str, tensor: Tensor, *, trainable: bool) -> None:

@@ -30,9 +30,56 @@ from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
 from ramet.models.vision_kimi import KimiVisionConfig
 from ramet.models.vision_qwen3_5 import Qwen3_5VisionConfig
 
-_CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _SIGHT = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-_TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+_DSML = {
+    "control": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
+    "tags": ("｜DSML｜",),
+    "ends": ("<｜end▁of▁sentence｜>",),
+}
+_CHAT: dict[str, dict[str, tuple[str, ...]]] = {
+    "qwen3_5": {
+        "control": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        "tags": ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+        "ends": ("<|im_end|>", "<|endoftext|>"),
+    },
+    "glm5": {
+        "control": (
+            *("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+        ),
+        "tags": (
+            *("<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+            *("<tool_response>", "</tool_response>"),
+        ),
+        "ends": ("<|endoftext|>", "<|user|>", "<|observation|>"),
+    },
+    "minimax_m2": {
+        "control": ("]~!b[", "]~b]", "[e~["),
+        "tags": ("<minimax:tool_call>", "</minimax:tool_call>"),
+        "ends": ("[e~[",),
+    },
+    "kimi_k25": {
+        "control": ("<|im_end|>", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>"),
+        "tags": (
+            *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>"),
+            *("<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+        ),
+        "ends": ("<|im_end|>",),
+    },
+    "deepseek_v32": _DSML,
+    "deepseek_v4": _DSML,
+    "deepseek_v3": {
+        "control": (
+            *_DSML["control"],
+            *("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"),
+        ),
+        "tags": (
+            *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"),
+            "<｜tool▁call▁end｜>",
+        ),
+        "ends": ("<｜end▁of▁sentence｜>",),
+    },
+}
+"""The control tokens, tags and ends of replies in each chat format, as `ramet.chat.formats` names them."""
 
 _TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -158,15 +205,16 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Sizes to write checkpoints in: a family of `_FAMILIES`, and fields of its config."""
 
-_FAMILIES: dict[str, tuple[Callable[..., Decoder], Callable[..., Config]]] = {
-    "qwen3_5": (Qwen3_5, Qwen3_5Config),
-    "minimax_m2": (MiniMaxM2, MiniMaxM2Config),
-    "deepseek_v4": (DeepseekV4, DeepseekV4Config),
-    "deepseek_v3": (DeepseekV3, DeepseekV3Config),
-    "kimi_k25": (KimiK25, KimiK25Config),
-    "deepseek_v32": (DeepseekV32, DeepseekV32Config),
-    "glm_moe_dsa": (GlmMoeDsa, GlmMoeDsaConfig),
+_FAMILIES: dict[str, tuple[Callable[..., Decoder], Callable[..., Config], str]] = {
+    "qwen3_5": (Qwen3_5, Qwen3_5Config, "qwen3_5"),
+    "minimax_m2": (MiniMaxM2, MiniMaxM2Config, "minimax_m2"),
+    "deepseek_v4": (DeepseekV4, DeepseekV4Config, "deepseek_v4"),
+    "deepseek_v3": (DeepseekV3, DeepseekV3Config, "deepseek_v3"),
+    "kimi_k25": (KimiK25, KimiK25Config, "kimi_k25"),
+    "deepseek_v32": (DeepseekV32, DeepseekV32Config, "deepseek_v32"),
+    "glm_moe_dsa": (GlmMoeDsa, GlmMoeDsaConfig, "glm5"),
 }
+"""A family's model, config and chat format."""
 _SPREAD = ("A_log", "dt_bias", "conv1d.weight")
 """How the names of parameters end whose fresh values are spread already."""
 
@@ -186,7 +234,7 @@ def write_random_checkpoint(
     """Write a checkpoint folder that differs from a family's published ones only in sizes and sense; returns `path`.
 
     `preset` is a key of `PRESETS`; `config_overrides` are fields of the family's config. The tokenizer is byte-level
-    with Qwen3.5's control tokens, whatever the family: one token per byte, or, where a `corpus` is given, a BPE of at
+    with the control tokens of the family's chat format: one token per byte, or, where a `corpus` is given, a BPE of at
     most `corpus_vocabulary` tokens trained on it. Every weight matters to the logits, norms included. `nested` is the
     published layout, else that of a text model alone; with `ahead`, the part that guesses one token further (MTP) is
     there too. The same arguments write the same files.
@@ -194,10 +242,10 @@ def write_random_checkpoint(
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     family, sizes = PRESETS[preset]
-    model, config_type = _FAMILIES[family]
+    model, config_type, chat = _FAMILIES[family]
     sizes = sizes | config_overrides
     vision = sizes.get("vision")
-    size = write_tokenizer(folder, corpus, corpus_vocabulary, sight=isinstance(vision, dict))
+    size = write_tokenizer(folder, corpus, corpus_vocabulary, chat, sight=isinstance(vision, dict))
     if isinstance(vision, dict):
         sizes["vision"] = _with_sight(folder, vision)
     config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes))
@@ -239,17 +287,24 @@ def _with_sight(folder: Path, sizes: dict[str, Any]) -> Qwen3_5VisionConfig:
 
 
 def write_tokenizer(
-    folder: Path, corpus: Iterable[str] | None = None, vocabulary: int = 4096, *, sight: bool = False
+    folder: Path,
+    corpus: Iterable[str] | None = None,
+    vocabulary: int = 4096,
+    chat: str = "qwen3_5",
+    *,
+    sight: bool = False,
 ) -> int:
     """Write the tokenizer, its config, the chat template and `generation_config.json`; returns the tokens' number.
 
     With `sight` it has the marks of pictures.
     """
+    words = _CHAT[chat]
+    control, tags, ends = words["control"], ("<think>", "</think>", *words["tags"]), words["ends"]
+    control += _SIGHT if sight else ()
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
-    control = _CONTROL + (_SIGHT if sight else ())
-    added = len(control) + len(_TAGS)
+    added = len(control) + len(tags)
     trainer = BpeTrainer(
         vocab_size=(256 if corpus is None else max(256, vocabulary - added)),
         initial_alphabet=ByteLevel.alphabet(),
@@ -257,17 +312,16 @@ def write_tokenizer(
     )
     tokenizer.train_from_iterator(corpus or (), trainer)
     tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in control])
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _TAGS])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in tags])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    ends = {text: tokenizer.token_to_id(text) for text in _CONTROL}
     _write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "Qwen2Tokenizer",
-            "eos_token": "<|im_end|>",
-            "pad_token": "<|endoftext|>",
-            "bos_token": None,
+            "eos_token": ends[0],
+            "pad_token": ends[-1],
+            "bos_token": control[0] if control[0] not in ends else None,
             "add_bos_token": False,
             "clean_up_tokenization_spaces": False,
             "errors": "replace",
@@ -277,15 +331,15 @@ def write_tokenizer(
     _write_json(
         folder / "generation_config.json",
         {
-            "eos_token_id": [ends["<|im_end|>"], ends["<|endoftext|>"]],
-            "pad_token_id": ends["<|endoftext|>"],
+            "eos_token_id": [tokenizer.token_to_id(end) for end in ends],
+            "pad_token_id": tokenizer.token_to_id(ends[-1]),
             "do_sample": True,
             "temperature": 1.0,
             "top_p": 0.95,
             "top_k": 20,
         },
     )
-    template = resources.files("ramet") / "chat" / "qwen3_5.jinja"
+    template = resources.files("ramet") / "chat" / "templates" / f"{chat}.jinja"
     (folder / "chat_template.jinja").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     return int(tokenizer.get_vocab_size(with_added_tokens=True))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ramet.chat import Format
 from ramet.engine import Grammar, Sampling
 from ramet.engine.tool_grammar import tool_calls
 from ramet.server.chat_schema import ContentPart, PictureUrl
@@ -91,7 +92,7 @@ def check_tools(tools: Sequence[Tool] | None, path: str) -> None:
         seen.add(name)
 
 
-def reply_grammar(ask: Ask, *, after_reasoning: bool) -> Grammar | None:
+def reply_grammar(ask: Ask, format: Format, *, after_reasoning: bool) -> Grammar | None:
     """The grammar that the request holds the reply to; None: the model may write freely.
 
     Raises GrammarError where a schema cannot be enforced.
@@ -109,6 +110,7 @@ def reply_grammar(ask: Ask, *, after_reasoning: bool) -> Grammar | None:
         parallel=choice.parallel,
         after_reasoning=after_reasoning,
         text_schema=None if ask.form is None else ask.form.json_schema,
+        format=format,
     )
 
 

@@ -27,8 +27,11 @@ def continue_node(runtime: Runtime, ask: Ask) -> Prompt:
     if before is None:
         raise MessageError("a picture that the session before was shown is not among its messages")
     tokens, pictures = before
-    if tokens[-1] not in runtime.tokenizer.eos_ids:
-        tokens.append(runtime.tokenizer.eos_ids[0])  # the reply was cut off by its length: its turn is closed for it
+    ends, closing = runtime.tokenizer.eos_ids, rendered.tokens[cut - 1]
+    # A reply that was cut off by its length has its turn closed for it; so has any in a format where turns have no end
+    # of their own, which the next turn's beginning closes.
+    if tokens[-1] not in ends or (tokens[-1] != closing and closing != ends[0]):
+        tokens.append(closing)
     shift = len(tokens) - cut
     return replace(
         rendered,

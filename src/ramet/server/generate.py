@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from ramet.chat import Event as ChatEvent
-from ramet.chat import Parser, Prompt, ReasoningDelta, TextDelta
+from ramet.chat import Format, Parser, Prompt, ReasoningDelta, TextDelta
 from ramet.chat.sight import by_name
 from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
 from ramet.engine.grammar import GrammarError
@@ -105,7 +105,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         )
     sampling = ask.sampling
     if ask.tools and ask.choice.mode == "none":
-        sampling = without_calls(sampling, runtime.tokenizer.token_id("<tool_call>"))
+        sampling = without_calls(sampling, runtime.tokenizer.token_id(runtime.chat.format.call_token))
     request = Request(
         tokens=prompt.tokens,
         boundaries=prompt.boundaries,
@@ -114,7 +114,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         pictures=prompt.pictures,
         continued=prompt.continued,
         sampling=sampling,
-        grammar=_grammar(ask, prompt),
+        grammar=_grammar(ask, prompt, runtime.chat.format),
         parse_reply=lambda text: runtime.chat.parse(text, ask.tools, prompt),
         pin_seconds=settings.pin_seconds,
         store=ask.store,
@@ -146,8 +146,8 @@ def prepare(runtime: Runtime, ask: Ask) -> Prompt:
         raise bad_request(str(error), code="invalid_prompt") from None
 
 
-def _grammar(ask: Ask, prompt: Prompt) -> Grammar | None:
+def _grammar(ask: Ask, prompt: Prompt, format: Format) -> Grammar | None:
     try:
-        return reply_grammar(ask, after_reasoning=prompt.opens_reasoning)
+        return reply_grammar(ask, format, after_reasoning=prompt.opens_reasoning)
     except GrammarError as error:
         raise bad_request(str(error), code="invalid_schema") from None

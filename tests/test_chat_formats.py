@@ -1,0 +1,151 @@
+"""The conformance suite of the chat formats: what every family's template, parser and cutting must do."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ramet.chat import Note, ReasoningDelta, TextDelta, ToolCallEnd
+from ramet.chat.format import Format
+from ramet.chat.formats import FORMATS, format_of_template
+from ramet.chat.template import ChatTemplate
+from tests.chat_formats import TOOLS, amounts_to, comparable, conversation, cuts, markers, parse, squeezed, written
+
+every_format = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
+
+
+def template_of(format: Format) -> ChatTemplate:
+    return ChatTemplate(format.template, format.name)
+
+
+@every_format
+def test_a_template_tells_its_format(format: Format) -> None:
+    assert format_of_template(format.template) is format
+
+
+def check_identity(format: Format, count: int, seed: int) -> None:
+    """Rendered and parsed, a reply is the message that it was, whichever way it is cut."""
+    draw = random.Random(seed)
+    template = template_of(format)
+    calls = 0
+    for _ in range(count):
+        messages = conversation(draw, format)
+        reply, in_reasoning = written(template, format, messages)
+        events = parse(format, [reply], in_reasoning=in_reasoning)
+        assert amounts_to(events) == comparable(messages[-1]), reply
+        pieces = list(reply) if draw.random() < 0.05 else cuts(draw, reply)
+        assert parse(format, pieces, in_reasoning=in_reasoning) == events, reply
+        calls += len(messages[-1].get("tool_calls", ()))
+    assert calls > count
+
+
+@every_format
+def test_rendered_then_parsed_a_reply_is_the_same(format: Format) -> None:
+    check_identity(format, 400, seed=1)
+
+
+@pytest.mark.slow
+@every_format
+def test_ten_thousand_rendered_then_parsed(format: Format) -> None:
+    check_identity(format, 10_000, seed=2)
+
+
+def broken_reply(draw: random.Random, format: Format, template: ChatTemplate) -> str:
+    """Fragments in any order, or a good reply with a few faults."""
+    fragments = [
+        *markers(format),
+        "</think>",
+        "act",
+        "count",
+        "5",
+        "\n",
+        " ",
+        "{",
+        "}",
+        '"',
+        '{"count": 5}',
+        "text",
+        "<",
+    ]
+    if draw.random() < 0.4:
+        return "".join(draw.choices(fragments, k=draw.randrange(16)))
+    reply, _ = written(template, format, conversation(draw, format))
+    for _ in range(draw.randrange(1, 4)):
+        at = draw.randrange(len(reply) + 1)
+        reply = reply[:at] + draw.choice(["", *fragments]) + reply[at + draw.randrange(12) :]
+    return reply[: draw.randrange(len(reply) + 1)] if draw.random() < 0.2 else reply
+
+
+@every_format
+def test_nothing_of_a_broken_reply_is_lost_however_it_is_cut(format: Format) -> None:
+    draw = random.Random(3)
+    template = template_of(format)
+    noted = 0
+    for _ in range(1500):
+        reply, in_reasoning = broken_reply(draw, format, template), draw.random() < 0.3
+        events = parse(format, [reply], in_reasoning=in_reasoning)
+        assert parse(format, cuts(draw, reply), in_reasoning=in_reasoning) == events, repr(reply)
+        came = "".join(
+            event.raw if isinstance(event, ToolCallEnd) else event.text
+            for event in events
+            if isinstance(event, ToolCallEnd | TextDelta | ReasoningDelta)
+        )
+        assert squeezed(format, came) == squeezed(format, reply), repr(reply)
+        noted += any(isinstance(event, Note) for event in events)
+    assert noted > 200
+
+
+@every_format
+def test_a_good_call_behind_a_broken_one_is_still_a_call(format: Format) -> None:
+    template = template_of(format)
+    calls = [
+        {"id": f"functions.act:{index}", "function": {"name": name, "arguments": {"count": index}}}
+        for index, name in enumerate(("act", "nobody", "act"))
+    ]
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    reply, in_reasoning = written(template, format, messages)
+    events = parse(format, [reply], in_reasoning=in_reasoning)
+    assert amounts_to(events)["calls"] == [("act", "{'count': 0}"), ("act", "{'count': 2}")]
+    assert "nobody" in amounts_to(events)["content"]
+    assert "tool" in next(event.message for event in events if isinstance(event, Note))
+
+
+@every_format
+def test_reasoning_is_shown_where_it_is_still_needed(format: Format) -> None:
+    def thinks(thought: str, **more: object) -> dict[str, object]:
+        return {"role": "assistant", "content": "", "reasoning_content": thought, **more}
+
+    call = {"id": "functions.act:0", "function": {"name": "act", "arguments": {}}}
+    done = {"role": "tool", "tool_call_id": "functions.act:0", "content": "r"}
+    messages = [
+        {"role": "user", "content": "q"},
+        thinks("OLDEST", tool_calls=[call]),
+        done,
+        thinks("OLD", content="answer"),
+        {"role": "user", "content": "q"},
+        thinks("NEW", tool_calls=[call]),
+        done,
+    ]
+    text = template_of(format).render({**format.named, "messages": messages, "add_generation_prompt": True})
+    shown = [
+        thought
+        for thought in ("OLDEST", "OLD", "NEW")
+        if f"{thought}\n</think>" in text or f"{thought}</think>" in text
+    ]
+    kept = {"deepseek_v3": [], "deepseek_v4": ["OLDEST", "OLD", "NEW"]}
+    assert shown == kept.get(format.name, ["NEW"])
+
+
+@every_format
+def test_thinking_can_be_turned_off(format: Format) -> None:
+    variables = {**format.named, "messages": [{"role": "user", "content": "q"}], "add_generation_prompt": True}
+    on, off = (template_of(format).render({**variables, "enable_thinking": think}) for think in (True, False))
+    assert not off.rstrip().endswith("<think>")
+    assert on.rstrip().endswith("<think>") == (format.name != "deepseek_v3")
+
+
+@every_format
+def test_tools_are_shown(format: Format) -> None:
+    text = template_of(format).render({**format.named, "messages": [{"role": "user", "content": "q"}], "tools": TOOLS})
+    assert all(f'"name": "{tool["function"]["name"]}"' in text for tool in TOOLS)
