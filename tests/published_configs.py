@@ -65,15 +65,7 @@ def _qwen3_5(hidden: int, layers: int, heads: int, kv_heads: int, values: int, *
         "model_type": "qwen3_5_moe" if moe else "qwen3_5",
         "text_config": text,
         "tie_word_embeddings": tied,
-        "vision_config": {
-            "depth": 27,
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_heads": 16,
-            "out_hidden_size": hidden,
-            "num_position_embeddings": 2304,
-            "model_type": "qwen3_5",
-        },
+        "vision_config": {"depth": 27, "hidden_size": 1152, "model_type": "qwen3_5"},
     }
 
 
@@ -114,9 +106,7 @@ KIMI_K25 = {
         "rope_scaling": _YARN | {"factor": 64, "beta_fast": 32.0, "beta_slow": 1.0},
         "quantization_config": INT4,
     },
-    "vision_config": {
-        "vt_hidden_size": 1152, "vt_intermediate_size": 4304, "vt_num_hidden_layers": 27, "vt_num_attention_heads": 16,
-    },
+    "vision_config": {"vt_hidden_size": 1152, "vt_num_hidden_layers": 27},
 }  # fmt: skip
 GLM_5 = _LATENT | {
     "architectures": ["GlmMoeDsaForCausalLM"], "model_type": "glm_moe_dsa", "dtype": "bfloat16",
@@ -169,7 +159,7 @@ DEEPSEEK_V4_PRO = _deepseek_v4(
     n_routed_experts=384, moe_intermediate_size=3072, index_topk=1024,
 )  # fmt: skip
 
-_MTP, _IMAGES = "multi-token prediction, for guessing ahead", "images"
+_MTP, _IMAGES = "multi-token prediction, for guessing ahead", "the vision tower, which is not counted"
 
 
 def _pools(sparse: int, heavy: int) -> int:

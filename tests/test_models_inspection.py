@@ -81,7 +81,7 @@ def test_random_checkpoints_of_every_family(name: str, tmp_path: Path) -> None:
     assert alone.active_parameters == found.active_parameters
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if "sight" not in preset])
 def test_precision_decides_about_rows_and_weights(preset: str, tmp_path: Path) -> None:
     if preset in ("0.8b", "thin"):
         pytest.skip("the same as tiny, larger")
@@ -90,9 +90,7 @@ def test_precision_decides_about_rows_and_weights(preset: str, tmp_path: Path) -
     assert half.state_bytes_per_token is not None and wide.state_bytes_per_token == 2 * half.state_bytes_per_token
     assert half.state_bytes_fixed == wide.state_bytes_fixed
     assert half.layout == models.load(tmp_path / "half").layout
-    assert half.weight_bytes is not None
-    all_bytes = half.weight_bytes + sum(part.bytes or 0 for part in half.left_out)
-    assert all_bytes == (tmp_path / "half" / "model.safetensors").stat().st_size - header(tmp_path / "half")
+    assert half.weight_bytes == (tmp_path / "half" / "model.safetensors").stat().st_size - header(tmp_path / "half")
     assert [each.name for each in wide.formats if each.parameters] == ["F32"]
     assert half.formats[0].name == "BF16" and sum(each.parameters for each in half.formats) == half.parameters
 
@@ -148,7 +146,7 @@ def test_what_is_left_out_is_weighed(tmp_path: Path) -> None:
     found = inspect(folder)
     assert found.reasons == () and found.weight_bytes == before.weight_bytes and found.formats == before.formats
     assert set(found.left_out) == {
-        LeftOut("images", 4 * 17),
+        LeftOut("the vision tower, which is not counted", 4 * 17),
         LeftOut("multi-token prediction, for guessing ahead", 4 * 7),
         LeftOut("a copy of the embedding", 40960),
         LeftOut("rotary frequencies, which config.json gives as well", 16),

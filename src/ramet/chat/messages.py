@@ -8,7 +8,7 @@ from typing import Any
 
 from ramet.errors import RametError
 
-_READS = {False: "this model reads text only", True: "only text, pictures and films can be read"}
+_READS = {False: "only text can be read", True: "only text, pictures and films can be read"}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names under which clients send an assistant's reasoning, the standard one first."""
 

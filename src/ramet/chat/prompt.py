@@ -84,8 +84,8 @@ class Chat:
     def __init__(self, templates: dict[str, ChatTemplate], tokenizer: Tokenizer, images: Images | None = None) -> None:
         """`templates` as `load_templates` gives them; `images` is the processor of a model with a vision tower."""
         self.tokenizer = tokenizer
-        self.format: Format = format_of_template("".join(template.source for template in templates.values()))
         self._sight = None if images is None else Sight(images, tokenizer)
+        self.format: Format = format_of_template("".join(template.source for template in templates.values()))
         self._templates = templates
         self._segments = Segments(tokenizer, self.format)
         self._replies = WrittenReplies()

@@ -89,7 +89,7 @@ def _lines(found: Inspection, tokens: int, machine: Memory) -> list[tuple[str, s
         whence = "" if found.weights_here else "; by config.json, the weights are not here"
         lines.append(("weights", f"{format_size(found.weight_bytes)} ({by}){whence}"))
     lines += [
-        ("not counted", part.part + ("" if part.bytes is None else f", {format_size(part.bytes)}"))
+        ("left out", part.part + ("" if part.bytes is None else f", {format_size(part.bytes)}"))
         for part in found.left_out
     ]
     per_token, fixed, context = found.state_bytes_per_token, found.state_bytes_fixed, found.context_bytes(tokens)

@@ -158,7 +158,9 @@ class Batch:
         ran: list[tuple[Branch, Span]] = []
         for branch, count in self._choose():
             try:
-                ran.append((branch, self._span(branch, count)))
+                span = self._span(branch, count)
+                self.sight.show(span, branch.job.request)
+                ran.append((branch, span))
             except Exception as error:
                 self._fail(branch, error)
         if not ran:
@@ -188,14 +190,13 @@ class Batch:
     def _span(self, branch: Branch, count: int) -> Span:
         """The branch's next `count` tokens, or all that are known and guesses behind them."""
         if guesses := drafting.guesses(branch, self._drafts, self._model.context_length):
-            return drafting.begin(branch, guesses, self.sight).span
+            return drafting.begin(branch, guesses).span
         assert branch.cursor is not None
         start = branch.cursor.position
         last = start + count == len(branch.tokens)
         wanted = last and branch.reason is None and branch.job.settings.max_tokens != 0
         branch.before = None
-        span = branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
-        return self.sight.shown(span, branch.job.request)
+        return branch.cursor.span(branch.tokens[start : start + count], logits=int(wanted))
 
     def _choose(self) -> list[tuple[Branch, int]]:
         """Who runs how many tokens in this step: every reply one, and a share of the budget for the prompts."""

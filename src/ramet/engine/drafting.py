@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ramet.engine.branch import Branch, Trial
 from ramet.engine.schedule import until_save_in_reply
-from ramet.engine.sight import Sight
 from ramet.models.base import Model
 
 MOST_KNOWN = 3
@@ -41,13 +40,13 @@ def guesses(branch: Branch, most: int, context_length: int) -> int:
     return max(0, min(most, room, until_save_in_reply(written) - unrun))
 
 
-def begin(branch: Branch, count: int, sight: Sight) -> Trial:
+def begin(branch: Branch, count: int) -> Trial:
     """Fork the branch to run its known tokens and `count` guesses, which `fill` has to make."""
     assert branch.cursor is not None
     known = branch.tokens[branch.cursor.position :]
     cursor = branch.cursor.fork()
     try:
-        span = sight.shown(cursor.span([*known, *[0] * count], logits=count + 1), branch.job.request)
+        span = cursor.span([*known, *[0] * count], logits=count + 1)
     except BaseException:
         cursor.close()
         raise

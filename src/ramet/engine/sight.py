@@ -35,14 +35,14 @@ class Sight:
             if each.end > resume and self._tower is not None:
                 self._encoded(each.picture)
 
-    def shown(self, span: Span, request: Request) -> Span:
-        """The next span of a session that began with `request`, as the model is given it."""
+    def show(self, span: Span, request: Request) -> None:
+        """Make the next span of a session that began with `request` what the model is to be given."""
         if not request.pictures or self._tower is None:
-            return span
+            return
         start, end = span.position, span.position + span.tokens.numel()
         given = list(request.tokens[start:end])
         drawn = span.tokens[len(given) :].tolist()  # behind the prompt, where a session's tokens are the vocabulary's
-        return show(span, given + drawn, request.pictures, self._tower, self._encoded)
+        show(span, given + drawn, request.pictures, self._tower, self._encoded)
 
     def _encoded(self, picture: Picture) -> Tensor:
         found = self._find(picture)

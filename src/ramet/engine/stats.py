@@ -55,12 +55,12 @@ class EngineStats:
     """Prompt tokens that were not run."""
     reply_tokens: int = 0
     """Tokens sampled."""
+    pictures_encoded: int = 0
+    """How many times the vision tower has run."""
     drafted_tokens: int = 0
     """Tokens guessed ahead."""
     accepted_tokens: int = 0
     """Of those, the ones that were then sampled."""
-    pictures_encoded: int = 0
-    """How many times the vision tower has run."""
     step_seconds: Histogram = field(default_factory=lambda: Histogram(STEP_BOUNDS))
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(WAIT_BOUNDS))
     first_token_seconds: Histogram = field(default_factory=lambda: Histogram(WAIT_BOUNDS))

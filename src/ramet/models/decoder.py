@@ -174,7 +174,10 @@ class Decoder(nn.Module):
         offset = self.layout.fixed_offsets[self.ahead.last.name]
         last = [span.state[offset : offset + self.config.hidden_size][None] for span in spans]
         x = torch.cat([rows for pair in zip(last, before, strict=True) for rows in pair if rows is not None])
-        parts = [_part(span, 0, n) for span, n in zip(spans, known, strict=True)]
+        parts = [
+            Span(span.tokens[:n], span.position, span.pages, span.state, positions=_some(span.positions, 0, n))
+            for span, n in zip(spans, known, strict=True)
+        ]
         for guess in range(guesses):
             run = ServingRun(parts, self.layout)
             x = self.ahead(self.embed_tokens(run.tokens), x, run)[last_rows(parts)]
@@ -182,7 +185,10 @@ class Decoder(nn.Module):
             for i, span in enumerate(spans):
                 at = known[i] + guess
                 span.tokens[at] = top[i]
-                parts[i] = _part(span, at, at + 1)
+                positions = _some(span.positions, at, 1)
+                parts[i] = Span(
+                    span.tokens[at : at + 1], span.position + at, span.pages, span.state, positions=positions
+                )
 
     def _check(self, span: Span) -> None:
         count = span.tokens.numel()
@@ -220,7 +226,5 @@ class Decoder(nn.Module):
         return self
 
 
-def _part(span: Span, start: int, end: int) -> Span:
-    """Some of a span's tokens, for a part of the model that leaves the state alone."""
-    positions = None if span.positions is None else span.positions[start:end]
-    return Span(span.tokens[start:end], span.position + start, span.pages, span.state, positions=positions)
+def _some(positions: Tensor | None, start: int, count: int) -> Tensor | None:
+    return None if positions is None else positions[start : start + count]

@@ -190,7 +190,7 @@ def _processor(path: Path, mean: tuple[float, ...]) -> Fields:
     fields.must_be("resample", 3)
     for name in ("image_mean", "image_std"):
         value = fields.get(name)
-        if value is not None and value != list(mean):
+        if value is not None and list(value) != list(mean):
             fields.refuse(name, f"{value!r}; only {list(mean)} is supported")
     return fields
 

@@ -56,7 +56,7 @@ class Format:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A part of the checkpoint that is not counted: it is loaded only to guess ahead or to see, or not at all."""
+    """A part of the checkpoint that is not counted: not loaded, or (multi-token prediction) only to guess ahead."""
 
     part: str
     bytes: int | None
@@ -157,11 +157,12 @@ def _model(family: Family, config: dict[str, Any], source: Path, refused: list[s
     """The model on the meta device, whatever its config asks for that is not computed here; None if it has no sizes."""
     cls = family.load()
     try:
-        text = {name: value for name, value in config.items() if name != "vision_config"}  # told of by itself
-        return loading.build(cls, cls.config_type.from_json(text, str(source), refused), source)
+        model = loading.build(cls, cls.config_type.from_json(config, str(source), refused), source)
     except CheckpointError as error:
         refused.append(str(error))
         return None
+    model.visual = None  # figures are the language model's
+    return model
 
 
 def _of_files(found: Inspection, weights: Weights | None, packed: bool) -> Inspection:
@@ -253,7 +254,7 @@ def _split(model: Decoder, weights: Weights) -> tuple[list[Entry], tuple[LeftOut
     copy = layout.of("lm_head.weight") if model.lm_head is None else None
     here, sizes = [], Counter[str]()
     for name, entry in weights.entries.items():
-        part = model.published.part_left_out(name, layout, model.config.num_hidden_layers, sees=False)
+        part = model.published.part_left_out(name, layout, model.config.num_hidden_layers)
         part = "a copy of the embedding" if name == copy else part
         if part is None:
             here.append(entry)

@@ -19,7 +19,7 @@ from ramet.models.decoder import Config, Decoder
 from ramet.models.errors import CheckpointError
 from ramet.models.families import family_of
 from ramet.models.fields import read_json
-from ramet.models.published import Published
+from ramet.models.published import VISION
 from ramet.models.quantization import Format, Kind, Quantization, quantization_of
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class _Sources:
             used.add(self.layout.of("lm_head.weight"))  # tied: a copy of the embedding, where it is written at all
         for name, entry in weights.entries.items():
             layers = model.config.num_hidden_layers
-            sees = model.visual is not None
-            if name not in used and model.published.part_left_out(name, self.layout, layers, sees=sees) is None:
+            part = model.published.part_left_out(name, self.layout, layers)
+            if name not in used and (part is None or (part == VISION and model.visual is not None)):
                 raise CheckpointError(
                     f"{entry.file}: tensor {name}, {entry.dtype} {list(entry.shape)}, is no part of the model that "
                     "config.json describes"
@@ -208,22 +208,12 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
     return outputs * experts // len(names), inputs
 
 
-def describe(path: Path, weights: Weights | None = None) -> Decoder:
-    """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded.
-
-    If its `weights` are there, a vision tower that they lack is left out.
-    """
+def describe(path: Path) -> Decoder:
+    """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
     config = read_json(path)
     family = family_of(config, path).load()
     quantization_of(config, str(path))  # which may be of a kind that is not known
-    read = family.config_type.from_json(config, str(path))
-    if weights is not None and getattr(read, "vision", None) is not None and not _has_tower(family.published, weights):
-        read = replace(read, vision=None)  # a copy for text alone, whose config still tells of the tower
-    return build(family, read, path)
-
-
-def _has_tower(published: Published, weights: Weights) -> bool:
-    return any(name.startswith(published.tower) for name in weights.entries)
+    return build(family, family.config_type.from_json(config, str(path)), path)
 
 
 def build(family: DecoderType, config: Config, path: Path) -> Decoder:
@@ -237,8 +227,10 @@ def build(family: DecoderType, config: Config, path: Path) -> Decoder:
 
 def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
     path = folder / "config.json"
-    weights = Weights(folder)
-    model = describe(path, weights)
+    model, weights = describe(path), Weights(folder)
+    if model.visual is not None and not model.published.has_tower(weights.entries):
+        model.visual = None  # a copy for text alone, whose config still tells of the tower
+        model.config = replace(model.config, vision=None)
     prefix = model.published.layout_of(weights.entries, model.config.num_hidden_layers).ahead
     if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
         with torch.device("meta"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -133,21 +133,20 @@ def _fill(positions: Tensor, start: int, first: int, last: int, shift: int) -> N
 def show(
     span: Span, tokens: Sequence[int], placed: Sequence[Placed], tower: Tower, encoded: Callable[[Picture], Tensor]
 ) -> Span:
-    """The span as a model with a tower is given it: `tokens` of the vocabulary, and pictures where they are.
+    """Make `span` one as a model with a tower is given it: `tokens` of the vocabulary, and pictures where they are.
 
     `placed` are the session's pictures, in order; `encoded` gives the tower's rows of one.
     """
     count = len(tokens)
     start, end = span.position, span.position + count
-    seen = []
-    for each in placed:
-        first, last = max(each.position, start), min(each.end, end)
-        if first < last:
-            rows = encoded(each.picture)[first - each.position : last - each.position]
-            seen.append((first - start, rows))
-    positions = tower.positions(placed, start, count)
-    given = torch.tensor(list(tokens), dtype=torch.int64)
-    return replace(span, tokens=given, positions=positions, seen=seen)
+    span.seen = [
+        (first - start, encoded(each.picture)[first - each.position : last - each.position])
+        for each in placed
+        if (first := max(each.position, start)) < (last := min(each.end, end))
+    ]
+    span.positions = tower.positions(placed, start, count)
+    span.tokens = torch.tensor(list(tokens), dtype=torch.int64)
+    return span
 
 
 def vocabulary_tokens(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 
-PREDICTION, VISION = "multi-token prediction, for guessing ahead", "images"
+PREDICTION, VISION = "multi-token prediction, for guessing ahead", "the vision tower, which is not counted"
 """Parts that text generation does without."""
 
 
@@ -56,9 +56,9 @@ class Published:
     fused_experts: bool = False
     """Experts are written as `experts.gate_up_proj` and `experts.down_proj`; both forms are read."""
     left_out: tuple[str, ...] = ()
-    """How the names of parts begin that predict ahead."""
+    """How the names of parts begin that text generation does without, as a vision tower."""
     tower: tuple[str, ...] = ()
-    """How the names of a vision tower's tensors begin: left out where the model has none."""
+    """How the names of a vision tower's tensors begin: left out where nothing reads them."""
     predicts_ahead: bool = False
     """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP); what is not used of them is left out."""
     wide: tuple[str, ...] = ()
@@ -69,15 +69,17 @@ class Published:
         layouts = [names.at(layers) for names in self.names]
         return next((layout for layout in layouts if layout.of("embed_tokens.weight") in tensors), layouts[0])
 
-    def part_left_out(self, tensor: str, layout: Names, layers: int, *, sees: bool) -> str | None:
-        """In words, the part that a tensor belongs to, if that part is left out; `layers` is how many are run, `sees`
-        whether there is a vision tower.
-        """
+    def part_left_out(self, tensor: str, layout: Names, layers: int) -> str | None:
+        """In words, the part that a tensor belongs to, if that part is left out; `layers` is how many are run."""
         if tensor.endswith(".rotary_emb.inv_freq"):
             return "rotary frequencies, which config.json gives as well"
         layer = re.match(rf"{re.escape(layout.body)}layers\.(\d+)\.", tensor)
         if self.predicts_ahead and layer and int(layer[1]) >= layers:
             return PREDICTION
-        if self.tower and tensor.startswith(self.tower):
-            return None if sees else VISION
-        return PREDICTION if self.left_out and tensor.startswith(self.left_out) else None
+        if tensor.startswith("mtp.") and "mtp." in self.left_out:
+            return PREDICTION
+        return VISION if self.tower and tensor.startswith(self.tower) else None
+
+    def has_tower(self, tensors: Iterable[str]) -> bool:
+        """Whether a checkpoint with these tensors has a vision tower, or some of one."""
+        return bool(self.tower) and any(tensor.startswith(self.tower) for tensor in tensors)

@@ -213,7 +213,8 @@ def _listed_section(text: Fields, rope: Fields) -> tuple[int, ...]:
     for fields in (rope, scaling):
         fields.must_be("mrope_interleaved", True)
     if not isinstance(listed, list | tuple) or not all(type(size) is int and size >= 0 for size in listed):
-        raise CheckpointError(f"{rope.source}: mrope_section: {listed!r} is no list of numbers")
+        rope.refuse("mrope_section", f"{listed!r} is no list of numbers")
+        return ()
     return tuple(listed)
 
 

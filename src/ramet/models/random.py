@@ -199,7 +199,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny-deepseek-v3": ("deepseek_v3", _TINY_LATENT),
     "tiny-kimi": ("kimi_k25", _TINY_LATENT),
     # With a vision tower, which the chat template, Qwen3.5's, does not know of.
-    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 40, 2, 2, 32, 4, 6, 6)}),
+    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 32, 40, 2, 2, 4, 6, 6)}),
     "tiny-deepseek-v32": ("deepseek_v32", _TINY_SPARSE),
     "tiny-glm": ("glm_moe_dsa", _TINY_SPARSE),
 }
