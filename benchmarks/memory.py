@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ramet.memory.base import Hit, Index, Question, Turn
 from ramet.memory.embed import MiniLM
 from ramet.memory.recall import DEFAULT, GRAPH, HIERARCHICAL, LINEAR, SIGNALS, Weights, recall, signals
+from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.sqlite import SqliteStore
 from ramet.memory.words import indexed_text
 from report import Figure, report
@@ -116,6 +117,33 @@ def recalled(index: Index, asked: list[Asked], method: Method) -> NDArray[np.flo
     return np.array(rows)
 
 
+def reading(index: Index, turns: list[Turn], asked: list[Asked]) -> list[Figure]:
+    """Recall against words read: soft fusion at fixed depths, and scheduled (limits from other conversations)."""
+    words = {turn.id: len(turn.text.split()) for turn in turns}
+    whole: dict[str, int] = {}
+    for turn in turns:
+        whole[turn.conversation] = whole.get(turn.conversation, 0) + words[turn.id]
+    answers = [recall(index, one.question, 40) for one in asked]
+    names = [str(one.question.conversation) for one in asked]
+    spreads = [breadth(hits[:30]) for hits in answers]
+    limits = {
+        name: threshold([b for b, other in zip(spreads, names, strict=True) if other != name]) for name in set(names)
+    }
+    readings = {f"soft fusion, {k} turns": [hits[:k] for hits in answers] for k in (5, 10, 20, 30, 40)}
+    readings["scheduled, 10 or 30 turns"] = [
+        scheduled(index, a.question, limits[str(a.question.conversation)]) for a in asked
+    ]
+    figures = list[Figure]()
+    for label, read in readings.items():
+        ids = [{hit.id for hit in hits} for hits in read]
+        found = [np.mean([id in some for id in one.evidence]) for one, some in zip(asked, ids, strict=True)]
+        fewer = [1 - sum(words[id] for id in some) / whole[name] for some, name in zip(ids, names, strict=True)]
+        target = ">= 92.6" if label.startswith("scheduled") else ""
+        figures.append(Figure(f"{label}: recall", float(100 * np.mean(found)), "%", note=interval(np.array(found))))
+        figures.append(Figure(f"{label}: fewer words", float(100 * np.mean(fewer)), "%", target))
+    return figures
+
+
 def interval(values: NDArray[np.float64]) -> str:
     draws = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
     low, high = np.percentile(100 * values[draws].mean(1), [2.5, 97.5])
@@ -158,6 +186,7 @@ def main() -> None:
         values = share[hops, 1]
         wanted = ">= 48" if name.startswith("soft") else ""
         figures.append(Figure(f"{name}: multi-hop R@10", 100 * values.mean(), "%", wanted, note=interval(values)))
+    figures += reading(store, turns, asked)
     report(f"LoCoMo evidence recall, {len(asked)} questions, {len(turns)} turns", figures, arguments.json)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ramet.memory.base import Question, Turn
+from ramet.memory.base import Hit, Question, Turn
 from ramet.memory.recall import DEFAULT, LINEAR, SIGNALS, Weights, recall, signals
 from ramet.memory.recall.gate import Gate, posterior, unit
+from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.sqlite import SqliteStore
 
 SAID = [
@@ -98,3 +99,16 @@ def test_a_higher_similarity_never_has_a_lower_share() -> None:
     assert (np.diff(shares) >= 0).all()
     assert shares[0] < 0.05
     assert shares[-1] > 0.95
+
+
+def test_more_is_read_where_nothing_stands_out() -> None:
+    flat, peaked = [Hit(str(n), 1.0) for n in range(8)], [Hit("a", 9.0), *(Hit(str(n), 0.0) for n in range(7))]
+    assert breadth(flat) == pytest.approx(8)
+    assert breadth(peaked) < 1.1
+    assert breadth([]) == 0
+    assert threshold([1.0, 2.0, 3.0, 4.0, 5.0], 0.5) == 3.0
+    with filled() as store:
+        question = Question("bicycle", conversation="c")
+        wide = breadth(recall(store, question, 4))
+        assert len(scheduled(store, question, wide - 0.1, light=1, deep=4)) > 1
+        assert len(scheduled(store, question, wide + 0.1, light=1, deep=4)) == 1
