@@ -1,0 +1,36 @@
+"""How much to read: few turns where a few stand out, more where none does.
+
+The idea of HyMem's scheduler (arXiv 2602.13933), decided by scores alone, with no language model asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ramet.memory.base import Hit, Index, Question
+from ramet.memory.recall.fusion import DEFAULT, Weights, recall
+
+
+def breadth(hits: Sequence[Hit]) -> float:
+    """How many hits share the score: e to the entropy of its softmax, from 1 to len(hits); 0 for none."""
+    if not hits:
+        return 0.0
+    scores = np.array([hit.score for hit in hits])
+    share = np.exp(scores - scores.max())
+    share /= share.sum()
+    return float(np.exp(-(share * np.log(share + 1e-12)).sum()))
+
+
+def threshold(breadths: Sequence[float], escalated: float = 0.5) -> float:
+    """The breadth that the share `escalated` of past questions exceed. Needs no answers."""
+    return float(np.quantile(np.asarray(breadths), 1 - escalated))
+
+
+def scheduled(
+    index: Index, question: Question, limit: float, light: int = 10, deep: int = 30, weights: Weights = DEFAULT
+) -> list[Hit]:
+    """The best `light` hits; the best `deep` where the breadth of those is over `limit`."""
+    hits = recall(index, question, deep, weights)
+    return hits if breadth(hits) > limit else hits[:light]
