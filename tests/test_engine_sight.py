@@ -92,6 +92,16 @@ def test_the_promise_with_pictures(model: Model, folder: Path, tmp_path: Path) -
             assert reused > 100 or "ram" in options
 
 
+def test_guessing_ahead_behind_pictures_changes_nothing(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path, seed=3, preset="tiny-sight", ahead=True)
+    plain, ahead = models.load(folder), models.load(folder, ahead=True)
+    for request in prompts(plain, folder, 3, seed=4):
+        longer = Request(**{**vars(request), "sampling": Sampling(temperature=0, max_tokens=20, logprobs=0)})
+        with Bench(ahead, folder) as bench:
+            assert same(bench.engine.submit(longer).result(), cold(plain, folder, longer))
+            assert bench.engine.stats().drafted_tokens > 0
+
+
 def test_a_state_saved_inside_a_picture_is_gone_on_from(model: Model, folder: Path) -> None:
     request = next(prompts(model, folder, 1, seed=2))
     first = request.pictures[0]
