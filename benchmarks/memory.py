@@ -3,8 +3,9 @@
     python benchmarks/memory.py [--data ../shared/data/locomo/locomo6.json] [--json FILE]
 
 Every turn is indexed as `[date] speaker: text` and asked for inside its conversation. Rows marked "left out" were
-fitted on the other conversations; all other rows are fitted on nothing, though the signals were chosen while looking
-at this data. Intervals are 95 %, by bootstrap over questions.
+fitted on the other conversations. The others are not fitted, but their signals, and the speaker's weight (the best of
+three values), were chosen while looking at this data. The oracle takes the best structure for each question and depth.
+Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations
