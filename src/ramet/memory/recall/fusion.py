@@ -23,7 +23,7 @@ _SEEDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each signal counts. Round numbers set by hand; `speaker` in DEFAULT is the best of three tried on LoCoMo."""
+    """How much each signal counts: round numbers set by hand; the speaker's is the best of three tried on LoCoMo."""
 
     lexical: float = 1.0
     dense: float = 1.0
