@@ -109,6 +109,6 @@ def test_more_is_read_where_nothing_stands_out() -> None:
     assert threshold([1.0, 2.0, 3.0, 4.0, 5.0], 0.5) == 3.0
     with filled() as store:
         question = Question("bicycle", conversation="c")
-        wide = breadth(recall(store, question, 4))
-        assert len(scheduled(store, question, wide - 0.1, light=1, deep=4)) > 1
-        assert len(scheduled(store, question, wide + 0.1, light=1, deep=4)) == 1
+        hits = recall(store, question, 4)
+        assert scheduled(hits, breadth(hits) - 0.1, light=1) == hits
+        assert scheduled(hits, breadth(hits) + 0.1, light=1) == hits[:1]

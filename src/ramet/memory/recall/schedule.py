@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ramet.memory.base import Hit, Index, Question
-from ramet.memory.recall.fusion import DEFAULT, Weights, recall
+from ramet.memory.base import Hit
 
 
 def breadth(hits: Sequence[Hit]) -> float:
@@ -28,9 +27,6 @@ def threshold(breadths: Sequence[float], escalated: float = 0.5) -> float:
     return float(np.quantile(np.asarray(breadths), 1 - escalated))
 
 
-def scheduled(
-    index: Index, question: Question, limit: float, light: int = 10, deep: int = 30, weights: Weights = DEFAULT
-) -> list[Hit]:
-    """The best `light` hits; the best `deep` where the breadth of those is over `limit`."""
-    hits = recall(index, question, deep, weights)
-    return hits if breadth(hits) > limit else hits[:light]
+def scheduled(hits: Sequence[Hit], limit: float, light: int = 10) -> list[Hit]:
+    """The best `light` of the hits that the deep path would read; all of them where their breadth is over `limit`."""
+    return list(hits if breadth(hits) > limit else hits[:light])
