@@ -8,38 +8,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ramet.models.decoder import Config
 from ramet.models.deepseek_v3 import LATENT_EPS, DeepseekV3, rope_of
 from ramet.models.deepseek_v3_config import DeepseekV3Config
 from ramet.models.deepseek_v32_config import FULL, DeepseekV32Config, GlmMoeDsaConfig
-from ramet.models.layers import Layer, Linear
+from ramet.models.layers import Layer, LayerNorm, Linear
 from ramet.models.rope import Rope
 from ramet.models.run import IndexHeads, Run
 from ramet.models.states import PAGE_TOKENS, Rows
-
-
-class LayerNorm(Layer):
-    """`(x - mean) / sqrt(variance + eps) * weight + bias`."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.empty(size))
-        self.bias = nn.Parameter(torch.empty(size))
-
-    def pack(self) -> None:
-        self.weight = nn.Parameter(self.weight.detach().float().contiguous(), requires_grad=False)
-        self.bias = nn.Parameter(self.bias.detach().float().contiguous(), requires_grad=False)
-
-    def initialise(self, generator: torch.Generator, std: float) -> None:
-        self.weight.fill_(1.0)
-        self.bias.fill_(0.0)
-
-    def forward(self, x: Tensor, run: Run) -> Tensor:
-        return run.layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class Indexer(Layer):

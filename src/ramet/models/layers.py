@@ -145,6 +145,28 @@ class RMSNorm(Layer):
         return run.rms_norm(x, self)
 
 
+class LayerNorm(Layer):
+    """`(x - mean) / sqrt(variance + eps) * weight + bias`; without a run (a part that is only served) on the kernel."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.empty(size))
+
+    def pack(self) -> None:
+        self.weight = nn.Parameter(self.weight.detach().float().contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(self.bias.detach().float().contiguous(), requires_grad=False)
+
+    def initialise(self, generator: torch.Generator, std: float) -> None:
+        self.weight.fill_(1.0)
+        self.bias.fill_(0.0)
+
+    def forward(self, x: Tensor, run: Run | None = None) -> Tensor:
+        op = kernels.layer_norm if run is None else run.layer_norm
+        return op(x, self.weight, self.bias, self.eps)
+
+
 class ConvWeight(Layer):
     """A depthwise convolution's weight, published `[channels, 1, kernel]`; served float32 as `[kernel, channels]`."""
 

@@ -38,27 +38,6 @@ class BiasLinear(Layer):
         return self.packed(x).add_(self.bias)
 
 
-class Norm(Layer):
-    """`(x - mean) / sqrt(variance + eps) * weight + bias`."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.empty(size))
-        self.bias = nn.Parameter(torch.empty(size))
-
-    def pack(self) -> None:
-        self.weight = nn.Parameter(self.weight.detach().float().contiguous(), requires_grad=False)
-        self.bias = nn.Parameter(self.bias.detach().float().contiguous(), requires_grad=False)
-
-    def initialise(self, generator: torch.Generator, std: float) -> None:
-        self.weight.fill_(1.0)
-        self.bias.fill_(0.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.layer_norm(x, self.weight, self.bias, self.eps)
-
-
 def gelu_tanh(x: Tensor) -> Tensor:
     """GELU by its usual approximation, `x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`: `[T, C]`."""
     return kernels.sigmoid_gate(x, (x * x * x * 0.044715 + x) * (2 * math.sqrt(2 / math.pi)), heads=1)

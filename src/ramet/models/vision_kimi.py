@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ramet import kernels
 from ramet.models.fields import Fields
 from ramet.models.images_kimi import KimiImages
-from ramet.models.layers import Layer
+from ramet.models.layers import Layer, LayerNorm
 from ramet.models.pictures import Picture, Placed
 from ramet.models.rope import Rope
-from ramet.models.vision import BiasLinear, Norm, attend, gelu, gelu_tanh, resampled
+from ramet.models.vision import BiasLinear, attend, gelu, gelu_tanh, resampled
 
 _EPS = 1e-5
 
@@ -155,8 +155,8 @@ class Block(Layer):
         super().__init__()
         width = config.vt_hidden_size
         self.heads = config.vt_num_attention_heads
-        self.norm0 = Norm(width, _EPS)
-        self.norm1 = Norm(width, _EPS)
+        self.norm0 = LayerNorm(width, _EPS)
+        self.norm1 = LayerNorm(width, _EPS)
         self.wqkv = BiasLinear(width, 3 * width)
         self.wo = BiasLinear(width, width)
         self.mlp = TowerMLP(config)
@@ -174,7 +174,7 @@ class Encoder(Layer):
     def __init__(self, config: KimiVisionConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.vt_num_hidden_layers))
-        self.final_layernorm = Norm(config.vt_hidden_size, _EPS)
+        self.final_layernorm = LayerNorm(config.vt_hidden_size, _EPS)
         self.rope = Rope.unscaled(config.vt_hidden_size // config.vt_num_attention_heads // 2, 10_000.0)
 
     def forward(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -219,7 +219,7 @@ class Projector(Layer):
     def __init__(self, config: KimiVisionConfig) -> None:
         super().__init__()
         self.width = config.vt_hidden_size * config.merge**2
-        self.pre_norm = Norm(config.vt_hidden_size, config.projector_ln_eps)
+        self.pre_norm = LayerNorm(config.vt_hidden_size, config.projector_ln_eps)
         self.proj = nn.ModuleDict(
             {"0": BiasLinear(self.width, self.width), "2": BiasLinear(self.width, config.text_hidden_size)}
         )

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ramet import kernels
 from ramet.models.fields import Fields
 from ramet.models.images import QwenImages
-from ramet.models.layers import Layer
+from ramet.models.layers import Layer, LayerNorm
 from ramet.models.pictures import Picture, Placed, grid_positions
 from ramet.models.rope import Rope
-from ramet.models.vision import BiasLinear, Norm, attend, gelu, gelu_tanh, resampled
+from ramet.models.vision import BiasLinear, attend, gelu, gelu_tanh, resampled
 
 _EPS = 1e-6
 
@@ -140,8 +140,8 @@ class Block(Layer):
 
     def __init__(self, config: Qwen3_5VisionConfig) -> None:
         super().__init__()
-        self.norm1 = Norm(config.hidden_size, _EPS)
-        self.norm2 = Norm(config.hidden_size, _EPS)
+        self.norm1 = LayerNorm(config.hidden_size, _EPS)
+        self.norm2 = LayerNorm(config.hidden_size, _EPS)
         self.attn = Attention(config)
         self.mlp = TowerMLP(config)
 
@@ -156,7 +156,7 @@ class Merger(Layer):
     def __init__(self, config: Qwen3_5VisionConfig) -> None:
         super().__init__()
         self.width = config.hidden_size * config.spatial_merge_size**2
-        self.norm = Norm(config.hidden_size, _EPS)
+        self.norm = LayerNorm(config.hidden_size, _EPS)
         self.linear_fc1 = BiasLinear(self.width, self.width)
         self.linear_fc2 = BiasLinear(self.width, config.out_hidden_size)
 
