@@ -415,8 +415,8 @@ def test_a_long_conversation_is_encoded_only_where_it_is_new(chat: Chat, monkeyp
         return encode(self, text)
 
     monkeypatch.setattr(Tokenizer, "encode", counting)
-    began = time.monotonic()
+    began = time.process_time()
     prompt = chat.render([*history, CALLS, *RESULTS], TOOLS)
     assert len(prompt.tokens) > 100_000
     assert encoded < 2_000
-    assert time.monotonic() - began < 1.0
+    assert time.process_time() - began < 1.0

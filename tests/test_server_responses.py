@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -227,10 +228,15 @@ def test_a_conversation_follows_its_latest_response(server: Serving) -> None:
 
 def test_a_conversation_takes_one_request_at_a_time(server: Serving) -> None:
     talk = server.openai.conversations.create()
-    running = respond(server, "Count.", conversation=talk.id, stream=True, max_output_tokens=400)
-    next(iter(running))
-    with pytest.raises(openai.ConflictError) as caught:
-        respond(server, "Me too!", conversation=talk.id)
+    go_on = threading.Event()
+    server.runtime.engine.call(go_on.wait)  # so that the first request cannot end before the second comes
+    try:
+        running = respond(server, "Count.", conversation=talk.id, stream=True, max_output_tokens=40)
+        next(iter(running))
+        with pytest.raises(openai.ConflictError) as caught:
+            respond(server, "Me too!", conversation=talk.id)
+    finally:
+        go_on.set()
     assert (caught.value.code, caught.value.param) == ("conversation_locked", "conversation")
     first = list(running)[-1].response
     second = respond(server, "Me too!", conversation=talk.id)
