@@ -246,5 +246,5 @@ def test_any_sequence_of_operations(family: tuple[str, torch.dtype]) -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_very_many_sequences_of_operations(family: tuple[str, torch.dtype]) -> None:
     run_state_machine_as_test(
-        sessions_of(family), settings=settings(max_examples=400, stateful_step_count=60, **_COMMON)
+        sessions_of(family), settings=settings(max_examples=120, stateful_step_count=60, **_COMMON)
     )
