@@ -43,6 +43,11 @@ def test_fp8_and_a_list_with_a_name_that_matches_nothing() -> None:
     assert found is not None and found.format_of("model.norm.weight", (64,)) is None
 
 
+def test_the_other_name_of_the_list_is_read() -> None:
+    config = {"quantization_config": {**FP8, "modules_to_not_convert": None, "ignored_layers": ["mlp.up_proj"]}}
+    assert formats(config, "a.mlp.up_proj.weight", "a.mlp.down_proj.weight") == [None, Kind.FP8]
+
+
 def test_int4_is_for_routed_experts_alone_where_the_others_are_ignored() -> None:
     stem = "language_model.model.layers.1."
     names = ("mlp.experts.7.up_proj.weight", "mlp.shared_experts.up_proj.weight", "self_attn.o_proj.weight")

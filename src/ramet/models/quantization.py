@@ -143,7 +143,8 @@ def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Qu
         and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in block)
     ):
         raise CheckpointError(f"{source}: weight_block_size must be two positive integers, not {block!r}")
-    ignored = _names(found.get("modules_to_not_convert"), f"{source}: modules_to_not_convert")
+    listed = "ignored_layers" if found.get("modules_to_not_convert") is None else "modules_to_not_convert"
+    ignored = _names(found.get(listed), f"{source}: {listed}")
     size = (block[0], block[1])
     if config.get("model_type") != "deepseek_v4":
         both = Format(Kind.FP8, size)
