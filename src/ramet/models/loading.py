@@ -93,7 +93,7 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
             else weight.dtype
         )
         tensor = weight.detach().to("cpu", kept).contiguous()
-        if not published.fused_experts and (each := _by_expert(model, names.of(parameter), tuple(weight.shape))):
+        if not published.fused_experts and (each := published.by_expert(names.of(parameter), tuple(weight.shape))):
             tensors |= zip(each, tensor.view(-1, *_part(each, weight.shape)), strict=True)
         else:
             tensors[names.of(parameter)] = tensor
@@ -132,7 +132,7 @@ class _Sources:
 
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
-        each = [] if published in self.weights else _by_expert(self.model, published, shape)
+        each = [] if published in self.weights else self.model.published.by_expert(published, shape)
         if not each or (self.model.published.fused_experts and each[0] not in self.weights):
             # Of two layouts that are not there the error names the usual one.
             if each or not self._coded(name, published, shape):
@@ -190,16 +190,6 @@ class _Sources:
                 yield name, self.weights.read(sources[0])
             else:  # one tensor per expert, or two: stacked, gate above up
                 yield name, torch.cat([self.weights.read(source) for source in sources]).view(shape)
-
-
-def _by_expert(model: Decoder, published: str, shape: tuple[int, ...]) -> list[str]:
-    """The names of a fused parameter's parts, expert by expert, gate before up; empty for any other parameter."""
-    stem, _, kind = published.rpartition(".")
-    if not stem.endswith(".experts") or kind not in ("gate_up_proj", "down_proj"):
-        return []
-    gate, up, down = model.published.experts
-    parts = (gate, up) if kind == "gate_up_proj" else (down,)
-    return [f"{stem}.{expert}.{part}.weight" for expert in range(shape[0]) for part in parts]
 
 
 def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
