@@ -50,7 +50,8 @@ def load(folder: Path, *, ahead: bool = False) -> Decoder:
     for name, matrices in sources.matrices():
         for matrix in matrices:
             _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes)
-            _hash(digest, "scales", matrix.scales)
+            if matrix.scales is not None:
+                _hash(digest, "scales", matrix.scales)
         _set_quantised(model, name, matrices)
     model.fingerprint = digest.hexdigest()
     return model.pack()
@@ -169,16 +170,16 @@ class _Sources:
         self.formats[source] = form, shape
         return True
 
-    def matrices(self) -> Iterator[tuple[str, list[kernels.Quantised]]]:
+    def matrices(self) -> Iterator[tuple[str, list[kernels.CodedMatrix]]]:
         """Every quantised parameter's name and matrices, mapped."""
         for name, sources in self.names.items():
             if sources[0] in self.formats:
                 yield name, [self._matrix(source) for source in sources]
 
-    def _matrix(self, source: str) -> kernels.Quantised:
+    def _matrix(self, source: str) -> kernels.CodedMatrix:
         form, shape = self.formats[source]
         codes, scales, *_ = (self.weights.map(part.name) for part in form.parts(source, shape))
-        return kernels.Quantised(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
+        return kernels.CodedMatrix(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every float parameter's name and tensor, read one after the other."""
@@ -233,7 +234,7 @@ def _hash(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
     digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _set_quantised(model: nn.Module, name: str, matrices: list[kernels.Quantised]) -> None:
+def _set_quantised(model: nn.Module, name: str, matrices: list[kernels.CodedMatrix]) -> None:
     path, leaf = name.rsplit(".", 1)
     module = model.get_submodule(path)
     setattr(module, leaf, None)
