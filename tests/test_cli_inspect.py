@@ -9,8 +9,8 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from ramet.cli.machine import Memory, memory
 from ramet.cli.main import app
+from ramet.machine import Memory, memory
 from ramet.models.random import write_random_checkpoint
 from tests.published_configs import DEEPSEEK_V4_PRO
 

@@ -102,3 +102,9 @@ def test_training_runs_the_same_model(checkpoint: Path, tokens: Tensor) -> None:
         assert parameter.grad is not None and parameter.grad.shape == expected.shape
         scale = expected.abs().max().clamp(min=1.0)
         assert (parameter.grad - expected).abs().max() / scale < 2e-3, name
+
+
+def test_weights_that_stay_in_the_files_give_the_same_bits(checkpoint: Path, tokens: Tensor) -> None:
+    packed, mapped = models.load(checkpoint), models.load(checkpoint, mapped=True)
+    assert mapped.mapped and not packed.mapped and mapped.fingerprint == packed.fingerprint
+    assert torch.equal(run(mapped, tokens[0], 50), run(packed, tokens[0], 50))

@@ -12,10 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ramet.cli.machine import Memory, memory
 from ramet.cli.output import console, format_size, plural
 from ramet.cli.places import find_model
 from ramet.errors import RametError
+from ramet.machine import Memory, memory
 
 if TYPE_CHECKING:
     from ramet.models.inspection import Inspection
@@ -110,7 +110,9 @@ def _verdict(needed: int | None, machine: Memory) -> str:
     if needed is None:
         return f"has {has}; what is needed is not known"
     if needed > machine.total:
-        return f"too small: {format_size(needed)} are needed, it has {has}"
+        return (
+            f"too small: {format_size(needed)} are needed, it has {has}; weights would be read as they are used, slowly"
+        )
     short = "" if needed <= machine.available else "; other programs must leave some"
     return f"large enough: {format_size(needed)} are needed, it has {has}{short}"
 

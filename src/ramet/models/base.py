@@ -19,6 +19,8 @@ class Model(Protocol):
     context_length: int
     visual: Tower | None
     """What encodes pictures; None for a model that reads text only."""
+    mapped: bool
+    """Whether weights are read from the files as they are used, since there is no memory for all."""
     fingerprint: str
     """Hex digest of the config, every weight and the kernels' build: states are valid only under the same one."""
 

@@ -121,8 +121,6 @@ class Weights:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             data = torch.frombuffer(mapped, dtype=torch.uint8, count=entry.bytes, offset=entry.start)
-        if data.data_ptr() % dtype.itemsize:
-            data = data.clone()  # begins where no number of this size can: a copy
         return data.view(dtype).view(entry.shape)
 
     def read(self, name: str) -> Tensor:

@@ -86,6 +86,7 @@ class Decoder(nn.Module):
         self.vocab_size = config.vocab_size
         self.context_length = config.max_position_embeddings
         self.fingerprint = ""
+        self.mapped = False
         self.visual = None
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, tied=config.tie_word_embeddings)
         self.layers = nn.ModuleList(layers)

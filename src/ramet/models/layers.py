@@ -41,10 +41,10 @@ class Layer(nn.Module):
 
 def packed(*weights: Tensor | kernels.CodedMatrix) -> kernels.PackedLinear | kernels.CodedLinear:
     """The compiled ops' form of matrices `[out, in]` that are run as one, one above the other."""
-    if coded := [each for each in weights if isinstance(each, kernels.CodedMatrix)]:
-        if len(coded) < len(weights):
-            raise CheckpointError("of matrices that are run as one (gate, up) some are quantised and some are not")
-        return kernels.CodedLinear(*coded)
+    if any(isinstance(each, kernels.CodedMatrix) for each in weights):
+        return kernels.CodedLinear(
+            *(kernels.CodedMatrix.plain(each.detach()) if isinstance(each, Tensor) else each for each in weights)
+        )
     plain = [each.detach() for each in weights if isinstance(each, Tensor)]
     return kernels.PackedLinear(plain[0] if len(plain) == 1 else torch.cat(plain))
 

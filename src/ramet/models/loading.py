@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ramet import kernels
+from ramet.machine import memory
 from ramet.models.checkpoint import Weights
 from ramet.models.decoder import Config, Decoder
 from ramet.models.errors import CheckpointError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ramet.models.families import DecoderType
 
 _CODED = {"weight": "coded", "gate_up_proj": "coded_gate_up", "down_proj": "coded_down"}
-"""Where a module keeps a parameter that is quantised."""
+"""Where a module keeps a parameter that is run as it is in the files."""
 _CODINGS: dict[Kind, Literal["fp8", "fp4", "int4"]] = {
     Kind.FP8: "fp8",
     Kind.FP8_E8M0: "fp8",
@@ -35,26 +37,50 @@ _CODINGS: dict[Kind, Literal["fp8", "fp4", "int4"]] = {
 }
 
 
-def load(folder: Path, *, ahead: bool = False) -> Decoder:
+_log = logging.getLogger("ramet")
+_SHARE = 0.8
+"""Of the free memory, the most that packed weights may take; the rest is for sessions and for pages of the files."""
+
+
+def load(folder: Path, *, ahead: bool = False, mapped: bool | None = None) -> Decoder:
     """The model, packed for serving, its weights in the dtype they have in the files (float16 widened to float32).
 
-    With `ahead`, also the part that guesses one token further (MTP), if the files have it.
+    With `ahead`, also the part that guesses one token further (MTP), if the files have it. Quantised matrices stay in
+    the files, mapped. So do the others if `mapped`, or (None) if there is no memory for them: the logits have the same
+    bits, and the system reads from the disk, each time, what it could not keep.
     """
     model, sources = _match(folder, ahead=ahead)
+    model.mapped = _short_of_memory(folder, sources.float_bytes()) if mapped is None else mapped
     config = [type(model.config).__name__, asdict(model.config)]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(kernels.build_id().encode())
-    for name, tensor in sources.tensors():
-        _hash(digest, name, tensor)
-        _set(model, name, tensor.float() if tensor.dtype is torch.float16 else tensor, trainable=False)
+    for name in sources.floats():
+        if model.mapped and (matrices := sources.plain(name)):
+            _hash(digest, name, *(matrix.codes for matrix in matrices), shape=sources.shapes[name])
+            _set_coded(model, name, matrices)
+        else:
+            tensor = sources.tensor(name)
+            _hash(digest, name, tensor, shape=tensor.shape)
+            _set(model, name, tensor.float() if tensor.dtype is torch.float16 else tensor, trainable=False)
     for name, matrices in sources.matrices():
         for matrix in matrices:
-            _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes)
-            if matrix.scales is not None:
-                _hash(digest, "scales", matrix.scales)
-        _set_quantised(model, name, matrices)
+            assert matrix.scales is not None
+            _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes, shape=matrix.codes.shape)
+            _hash(digest, "scales", matrix.scales, shape=matrix.scales.shape)
+        _set_coded(model, name, matrices)
     model.fingerprint = digest.hexdigest()
     return model.pack()
+
+
+def _short_of_memory(folder: Path, weights: int) -> bool:
+    free = memory().available
+    if weights <= _SHARE * free:
+        return False
+    _log.warning(
+        "%s: the weights (%.1f GiB) do not fit into the memory that is free (%.1f GiB). They stay in the files and are "
+        "read as they are used, with the same results, slowly.", folder, weights / 2**30, free / 2**30,
+    )  # fmt: skip
+    return True
 
 
 def load_trainable(folder: str | Path) -> Decoder:
@@ -62,7 +88,8 @@ def load_trainable(folder: str | Path) -> Decoder:
     model, sources = _match(Path(folder))
     if sources.formats:
         raise CheckpointError(f"{folder}: the weights are quantised; only float checkpoints can be trained")
-    for name, tensor in sources.tensors():
+    for name in sources.floats():
+        tensor = sources.tensor(name)
         _set(model, name, tensor.float() if tensor.is_floating_point() else tensor, trainable=True)
     return model
 
@@ -153,9 +180,7 @@ class _Sources:
     def _coded(self, name: str, source: str, shape: tuple[int, ...]) -> bool:
         """Whether a matrix is quantised in the files, by config.json and its tensor's dtype; checks its tensors."""
         form = self.quantization.format_of(source, shape) if self.quantization else None
-        if form is None or not hasattr(
-            self.model.get_submodule(name.rpartition(".")[0]), _CODED[name.rpartition(".")[2]]
-        ):
+        if form is None or not self._takes_codes(name):
             return False
         parts = form.parts(source, shape)
         if (entry := self.weights.entries.get(source)) is not None and entry.dtype in ("F32", "BF16", "F16"):
@@ -181,16 +206,40 @@ class _Sources:
         codes, scales, *_ = (self.weights.map(part.name) for part in form.parts(source, shape))
         return kernels.CodedMatrix(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every float parameter's name and tensor, read one after the other."""
-        for name, shape in self.shapes.items():
-            sources = self.names[name]
-            if sources[0] in self.formats:
-                continue
-            if len(sources) == 1 and self.weights.entries[sources[0]].shape == shape:
-                yield name, self.weights.read(sources[0])
-            else:  # one tensor per expert, or two: stacked, gate above up
-                yield name, torch.cat([self.weights.read(source) for source in sources]).view(shape)
+    def _takes_codes(self, name: str) -> bool:
+        """Whether a parameter's module can run matrices as they are in the files."""
+        path, _, leaf = name.rpartition(".")
+        return leaf in _CODED and hasattr(self.model.get_submodule(path), _CODED[leaf])
+
+    def floats(self) -> Iterator[str]:
+        """The names of the parameters that are not quantised."""
+        return (name for name, sources in self.names.items() if sources[0] not in self.formats)
+
+    def float_bytes(self) -> int:
+        """What the parameters that are not quantised take in memory."""
+        wide = {"F16": 2}
+        entries = (self.weights.entries[source] for name in self.floats() for source in self.names[name])
+        return sum(entry.bytes * wide.get(entry.dtype, 1) for entry in entries)
+
+    def plain(self, name: str) -> list[kernels.CodedMatrix]:
+        """A float parameter's matrices, mapped; none if it has to be read: vectors, and what is in float16."""
+        sources = self.names[name]
+        dtypes = {self.weights.entries[source].dtype for source in sources}
+        if not self._takes_codes(name) or not dtypes <= {"BF16", "F32"}:
+            return []
+        tensors = [self.weights.map(source) for source in sources]
+        if tensors[0].dim() == 3:  # experts in one tensor: the two matrices of each, or the one
+            each = 2 if name.endswith("gate_up_proj") else 1
+            tensors = [matrix for expert in tensors[0] for matrix in expert.chunk(each)]
+        return [kernels.CodedMatrix.plain(tensor) for tensor in tensors]
+
+    def tensor(self, name: str) -> Tensor:
+        """A float parameter's tensor, read."""
+        sources, shape = self.names[name], self.shapes[name]
+        if len(sources) == 1 and self.weights.entries[sources[0]].shape == shape:
+            return self.weights.read(sources[0])
+        # one tensor per expert, or two: stacked, gate above up
+        return torch.cat([self.weights.read(source) for source in sources]).view(shape)
 
 
 def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
@@ -229,12 +278,14 @@ def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
     return model, _Sources(model, weights, quantization_of(read_json(path), str(path)))
 
 
-def _hash(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
-    digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+def _hash(digest: hashlib._Hash, name: str, *parts: Tensor, shape: Sequence[int]) -> None:
+    """Take in a tensor of this shape, whole or in parts that follow each other in it."""
+    digest.update(f"{name} {parts[0].dtype} {list(shape)}".encode())
+    for part in parts:
+        digest.update(part.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _set_quantised(model: nn.Module, name: str, matrices: list[kernels.CodedMatrix]) -> None:
+def _set_coded(model: nn.Module, name: str, matrices: list[kernels.CodedMatrix]) -> None:
     path, leaf = name.rsplit(".", 1)
     module = model.get_submodule(path)
     setattr(module, leaf, None)
