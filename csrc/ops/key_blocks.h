@@ -11,6 +11,7 @@
 #include "../simd.h"
 
 namespace ramet::RAMET_ISA {
+namespace {  // each op's own copy: inlined as if it were written there
 
 constexpr int kVecs = 2;                             // vectors per register block
 constexpr int kFewRows = 4;                          // up to so many rows a block's way from memory is the limit
@@ -155,4 +156,5 @@ void pass_block(const Queries& rows, Index row_count, Index size, const Row* key
   block_in_strips<Block, kWideVecs>(rows, row_count, size, keys, values, count, scale);
 }
 
+}  // namespace
 }  // namespace ramet::RAMET_ISA
