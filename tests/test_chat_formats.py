@@ -161,12 +161,13 @@ _PUBLISHED = {
     ("deepseek_v4", "system"): "1aef7f256c31005fc235a5f8f6ec8196d7f8ca6b1240c1f5893998dcd49a5a37",
     ("deepseek_v4", "bare"): "d0769e740bbc4628c89072de71afcbbf47826f5f4496b85f518136745cfede94",
     ("deepseek_v4", "no tools"): "244802ad2a17bf6943e6f0582308033b3eac63934abf82fd503f64a6c073e8ef",
+    ("deepseek_v4", "out of order"): "4022a5ff1c37b79e0c77d64fc343acc240e3ab4d1ee22241c9b0ace199da8daf",
 }
 """SHA-256 of what the published encoders (`benchmarks.chat_peers.encoder`) make of `published_case`."""
 
 
 def published_case(case: str) -> tuple[list[dict[str, Any]], list[Any]]:
-    """A conversation with calls, and its tools: the system message may be missing, or the tools, now."""
+    """A conversation with calls, and its tools: the system message may be missing, or the tools, now, and results wait."""
     weather = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
     function = {"name": "weather", "description": "Grüße: what it will be like", "parameters": weather}
     calls = [
@@ -182,6 +183,8 @@ def published_case(case: str) -> tuple[list[dict[str, Any]], list[Any]]:
         {"role": "assistant", "reasoning_content": "Done.", "content": "Sun, then rain."},
         {"role": "user", "content": "And then?"},
     ]
+    if case == "out of order":
+        messages[3:5] = messages[4], {"role": "user", "content": "Hurry."}, messages[3]
     return messages, [] if case == "no tools" else [{"type": "function", "function": function}]
 
 
