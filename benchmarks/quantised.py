@@ -37,8 +37,8 @@ def measure(read: float, rate: float) -> list[Figure]:
         form = Format(kind, block)
         tensors = encode(form, "a.weight", torch.randn(OUTPUTS, INPUTS))
         codes, scales = (tensors[part.name] for part in form.parts("a.weight", (OUTPUTS, INPUTS))[:2])
-        matrix = kernels.Quantised(coding, codes, scales, OUTPUTS, INPUTS, block)
-        linear, decoded = kernels.QuantisedLinear(matrix), matrix.rows(0, OUTPUTS)
+        matrix = kernels.CodedMatrix(coding, codes, scales, OUTPUTS, INPUTS, block)
+        linear, decoded = kernels.CodedLinear(matrix), matrix.rows(0, OUTPUTS)
         for rows in (1, ROWS):
             x = torch.randn(rows, INPUTS)
             size = (codes.nbytes + scales.nbytes if rows == 1 else 2 * rows * OUTPUTS * INPUTS) / 1e9

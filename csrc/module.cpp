@@ -83,6 +83,73 @@ class Spans {
   bool half_;
 };
 
+void run_experts(Experts& a, Address x, Index x_stride, Address chosen, Address weights, Index rows, Index top_k,
+                 Address out) {
+  const Index assigned = rows * top_k;
+  for (Index i = 0; i < assigned; ++i)
+    require(ints(chosen)[i] >= 0 && ints(chosen)[i] < a.experts, "experts: a row chose an expert that does not exist");
+  nb::gil_scoped_release released;
+  const auto size = [](Index n) { return static_cast<std::size_t>(n); };
+  std::vector<float> gathered(size(assigned * a.hidden)), gate_ups(size(assigned * 2 * a.intermediate)),
+      products(size(assigned * a.intermediate)), results(size(assigned * a.hidden));
+  std::vector<std::int32_t> order(size(assigned)), first(size(a.experts + 1));
+  a.x = floats(x), a.x_stride = x_stride, a.chosen = ints(chosen), a.weights = floats(weights);
+  a.rows = rows, a.top_k = top_k, a.out = floats(out);
+  a.gathered = gathered.data(), a.gate_ups = gate_ups.data(), a.products = products.data(), a.results = results.data();
+  a.order = order.data(), a.first = first.data();
+  ops().experts(a);
+}
+
+// Coded matrices that an op is given together.
+class CodedMatrices {
+ public:
+  void append(const std::string& coding, Address codes, const std::string& scale, Address scales, Index rows,
+              Index columns, Index block_rows, Index block_columns) {
+    static const std::vector<std::string> codings{"fp8", "fp4", "int4", "bf16", "f32"};
+    static const std::vector<std::string> kinds{"", "f32", "bf16", "f16", "e8m0"};
+    constexpr Index per_word[] = {4, 8, 8, 2, 1};
+    const std::size_t c = find(codings, coding), s = find(kinds, scale);
+    // Four-bit numbers fill bytes or, of int4, words.
+    const Index bytes = coding == "fp4" ? (columns + 1) / 2
+                        : coding == "int4" ? (columns + 7) / 8 * 4
+                                           : columns * 4 / per_word[c];
+    all.push_back({reinterpret_cast<const std::uint8_t*>(codes), reinterpret_cast<const std::uint8_t*>(scales),
+                   static_cast<Coding>(c), static_cast<Scale>(s), bytes,
+                   (columns + block_columns - 1) / block_columns, block_rows, block_columns, 0, rows, columns, false});
+  }
+  std::vector<Coded> all;
+
+ private:
+  static std::size_t find(const std::vector<std::string>& names, const std::string& name) {
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (names[i] == name) return i;
+    throw std::invalid_argument("there is no coding '" + name + "'");
+  }
+};
+
+void bind_coded(nb::module_& m) {
+  nb::class_<CodedMatrices>(m, "CodedMatrices").def(nb::init<>()).def("append", &CodedMatrices::append);
+  // The matrices' outputs side by side.
+  m.def("coded_linear", [](Address x, Index x_stride, const CodedMatrices& w, Index rows, Index outputs, Address add,
+                           Index add_stride, Address out) {
+    nb::gil_scoped_release released;
+    Index at = 0;
+    for (const Coded& part : w.all) {
+      const float* const added = add == 0 ? nullptr : floats(add) + at;
+      ops().coded_linear({floats(x), x_stride, part, rows, added, add_stride, floats(out) + at, outputs});
+      at += part.rows;
+    }
+  });
+  m.def("coded_heads", [](Address x, Index x_stride, Index slot, const CodedMatrices& w, Index heads, Index first,
+                          Index size, bool transposed, Index rows, Address out) {
+    nb::gil_scoped_release released;
+    Coded each = w.all.front();
+    const Index share = each.rows / heads;
+    each.first = first, each.rows = size, each.transposed = transposed;
+    ops().coded_heads({floats(x), x_stride, slot, each, share, heads, rows, floats(out)});
+  });
+}
+
 void bind_matrices(nb::module_& m) {
   m.attr("PANEL") = kPanel;
   m.def("pack", [](Address weight, Address packed, Index outputs, Index inputs, bool half) {
@@ -127,17 +194,19 @@ void bind_matrices(nb::module_& m) {
   m.def("experts", [](Address x, Index x_stride, Address chosen, Address weights, Address gate_up, Address down,
                       bool half, Index rows, Index top_k, Index experts, Index hidden, Index intermediate,
                       float limit, Address out) {
-    const Index assigned = rows * top_k;
-    for (Index i = 0; i < assigned; ++i)
-      require(ints(chosen)[i] >= 0 && ints(chosen)[i] < experts, "experts: a row chose an expert that does not exist");
-    nb::gil_scoped_release released;
-    const auto size = [](Index n) { return static_cast<std::size_t>(n); };
-    std::vector<float> gathered(size(assigned * hidden)), gate_ups(size(assigned * 2 * intermediate)),
-        products(size(assigned * intermediate)), results(size(assigned * hidden));
-    std::vector<std::int32_t> order(size(assigned)), first(size(experts + 1));
-    ops().experts({floats(x), x_stride, ints(chosen), floats(weights), memory(gate_up), memory(down), half, rows,
-                   top_k, experts, hidden, intermediate, gathered.data(), gate_ups.data(), products.data(),
-                   results.data(), order.data(), first.data(), floats(out), limit});
+    Experts a{};
+    a.gate_up = memory(gate_up), a.down = memory(down), a.half = half;
+    a.experts = experts, a.hidden = hidden, a.intermediate = intermediate, a.limit = limit;
+    run_experts(a, x, x_stride, chosen, weights, rows, top_k, out);
+  });
+  m.def("coded_experts", [](Address x, Index x_stride, Address chosen, Address weights, const CodedMatrices& gate,
+                            const CodedMatrices& up, const CodedMatrices& down, Index rows, Index top_k, float limit,
+                            Address out) {
+    Experts a{};
+    a.coded_gate = gate.all.data(), a.coded_up = up.all.data(), a.coded_down = down.all.data();
+    a.experts = static_cast<Index>(down.all.size()), a.hidden = down.all[0].rows, a.intermediate = down.all[0].columns;
+    a.limit = limit;
+    run_experts(a, x, x_stride, chosen, weights, rows, top_k, out);
   });
 }
 
@@ -326,6 +395,7 @@ NB_MODULE(_ramet, m) {
     set_thread_count(count);
   });
   bind_matrices(m);
+  bind_coded(m);
   bind_rows(m);
   bind_sessions(m);
   bind_hyper_connections(m);

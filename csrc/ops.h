@@ -23,10 +23,40 @@ struct Packed {
   Index outputs, inputs;
 };
 
+enum class Coding { fp8, fp4, int4, bf16, f32 };
+enum class Scale { none, f32, bf16, f16, e8m0 };
+
+// Rows of a matrix as they lie in a file, one after the other, at any address; `kernels/coded.py` says how numbers are
+// coded. The scale of row r and column c is that of block (r / block_rows, c / block_columns).
+struct Coded {
+  const std::uint8_t* codes;   // of row 0
+  const std::uint8_t* scales;  // of row 0; null for codings that have none
+  Coding coding;
+  Scale scale;
+  Index row_bytes, row_scales;  // a row's codes, in bytes; its scales, in numbers
+  Index block_rows, block_columns;
+  Index first, rows, columns;   // rows [first, first + rows) are the matrix,
+  bool transposed;              // or its transpose
+
+  Index outputs() const { return transposed ? columns : rows; }
+  Index inputs() const { return transposed ? rows : columns; }
+};
+
 struct Linear {
   const float* x;
   Index x_stride;
   Packed w;
+  Index rows;
+  const float* add;  // or null
+  Index add_stride;
+  float* out;
+  Index out_stride;
+};
+
+struct CodedLinear {
+  const float* x;
+  Index x_stride;
+  Coded w;
   Index rows;
   const float* add;  // or null
   Index add_stride;
@@ -41,6 +71,15 @@ struct HeadLinear {
   const void* weights;  // per head one packed [outputs, inputs]
   bool half;
   Index heads, inputs, outputs, rows;
+  float* out;
+};
+
+// As HeadLinear. The weights of head h are rows [h * share + w.first, ... + w.rows) of a matrix, or their transpose.
+struct CodedHeads {
+  const float* x;
+  Index x_stride, slot;
+  Coded w;
+  Index share, heads, rows;
   float* out;
 };
 
@@ -247,6 +286,9 @@ struct Experts {
   const void* gate_up;  // per expert one packed [2 * intermediate, hidden]
   const void* down;     // per expert one packed [hidden, intermediate]
   bool half;
+  const Coded* coded_gate;  // or null; instead of the packed ones, per expert one [intermediate, hidden]
+  const Coded* coded_up;
+  const Coded* coded_down;
   Index rows, top_k, experts, hidden, intermediate;
   // Working memory: rows * top_k rows of hidden, 2 * intermediate, intermediate and hidden columns; row numbers.
   float* gathered;
@@ -347,6 +389,8 @@ struct EntryAttention {
 struct Ops {
   void (*linear)(const Linear&);
   void (*head_linear)(const HeadLinear&);
+  void (*coded_linear)(const CodedLinear&);
+  void (*coded_heads)(const CodedHeads&);
   void (*layer_norm)(const LayerNorm&);
   void (*rms_norm)(const Norm&);
   void (*gated_rms_norm)(const Norm&);

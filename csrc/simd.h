@@ -15,6 +15,7 @@
 #endif
 
 #define RAMET_INLINE inline __attribute__((always_inline))
+#define RAMET_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace ramet::RAMET_ISA {
 
@@ -64,6 +65,60 @@ RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
   const __m512i both = _mm512_loadu_si512(p);
   low.v = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
   high.v = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+
+// Vec::width words of 32 bits, at any address.
+struct Bits {
+  __m512i v;
+};
+
+RAMET_INLINE Bits all_bits(std::uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+RAMET_INLINE Bits load_bits(const void* p) { return {_mm512_loadu_si512(p)}; }
+RAMET_INLINE void store_bits(void* p, Bits a) { _mm512_storeu_si512(p, a.v); }
+RAMET_INLINE Bits operator&(Bits a, Bits b) { return {_mm512_and_si512(a.v, b.v)}; }
+template <int n>
+RAMET_INLINE Bits shift_left(Bits a) {
+  return {_mm512_slli_epi32(a.v, n)};
+}
+template <int n>
+RAMET_INLINE Bits shift_right(Bits a) {
+  return {_mm512_srli_epi32(a.v, n)};
+}
+// Both halves of each word, as signed numbers.
+template <int n>
+RAMET_INLINE Bits shift_halves_right(Bits a) {
+  return {_mm512_srai_epi16(a.v, n)};
+}
+RAMET_INLINE Vec as_floats(Bits a) { return {_mm512_castsi512_ps(a.v)}; }
+// Each byte, less than 16, becomes the byte that the table has there.
+RAMET_INLINE Bits look_up(const std::uint8_t (&table)[16], Bits a) {
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), a.v)};
+}
+RAMET_INLINE Bits max_bytes(Bits a, Bits b) { return {_mm512_max_epu8(a.v, b.v)}; }
+RAMET_INLINE bool has_byte(Bits a, std::uint8_t byte) {
+  return _mm512_cmpeq_epi8_mask(a.v, _mm512_set1_epi8(static_cast<char>(byte))) != 0;
+}
+// Vec::width rows of as many words, `stride` bytes apart: out[w] gets word w of every row.
+RAMET_INLINE void transpose(const void* from, std::ptrdiff_t stride, Bits (&out)[16]) {
+  const char* const at = static_cast<const char*>(from);
+  for (int w = 0; w < 16; w += 4) {
+    __m512 rows[4];  // in each quarter four words of another row
+    for (int r = 0; r < 4; ++r) {
+      const auto four = [&](int row) { return _mm_loadu_ps(reinterpret_cast<const float*>(at + row * stride) + w); };
+      rows[r] = _mm512_castps128_ps512(four(r));
+      rows[r] = _mm512_insertf32x4(rows[r], four(r + 4), 1);
+      rows[r] = _mm512_insertf32x4(rows[r], four(r + 8), 2);
+      rows[r] = _mm512_insertf32x4(rows[r], four(r + 12), 3);
+    }
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
+    const __m512d b = _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3]));
+    const __m512d c = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
+    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3]));
+    out[w].v = _mm512_castpd_si512(_mm512_unpacklo_pd(a, b));
+    out[w + 1].v = _mm512_castpd_si512(_mm512_unpackhi_pd(a, b));
+    out[w + 2].v = _mm512_castpd_si512(_mm512_unpacklo_pd(c, d));
+    out[w + 3].v = _mm512_castpd_si512(_mm512_unpackhi_pd(c, d));
+  }
 }
 
 #elif defined(RAMET_AVX2)
@@ -120,11 +175,64 @@ RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
   high.v = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
 
+// Vec::width words of 32 bits, at any address.
+struct Bits {
+  __m256i v;
+};
+
+RAMET_INLINE Bits all_bits(std::uint32_t x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+RAMET_INLINE Bits load_bits(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+RAMET_INLINE void store_bits(void* p, Bits a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a.v); }
+RAMET_INLINE Bits operator&(Bits a, Bits b) { return {_mm256_and_si256(a.v, b.v)}; }
+template <int n>
+RAMET_INLINE Bits shift_left(Bits a) {
+  return {_mm256_slli_epi32(a.v, n)};
+}
+template <int n>
+RAMET_INLINE Bits shift_right(Bits a) {
+  return {_mm256_srli_epi32(a.v, n)};
+}
+// Both halves of each word, as signed numbers.
+template <int n>
+RAMET_INLINE Bits shift_halves_right(Bits a) {
+  return {_mm256_srai_epi16(a.v, n)};
+}
+RAMET_INLINE Vec as_floats(Bits a) { return {_mm256_castsi256_ps(a.v)}; }
+// Each byte, less than 16, becomes the byte that the table has there.
+RAMET_INLINE Bits look_up(const std::uint8_t (&table)[16], Bits a) {
+  const __m128i once = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(once), a.v)};
+}
+RAMET_INLINE Bits max_bytes(Bits a, Bits b) { return {_mm256_max_epu8(a.v, b.v)}; }
+RAMET_INLINE bool has_byte(Bits a, std::uint8_t byte) {
+  return _mm256_movemask_epi8(_mm256_cmpeq_epi8(a.v, _mm256_set1_epi8(static_cast<char>(byte)))) != 0;
+}
+// Vec::width rows of as many words, `stride` bytes apart: out[w] gets word w of every row.
+RAMET_INLINE void transpose(const void* from, std::ptrdiff_t stride, Bits (&out)[8]) {
+  const char* const at = static_cast<const char*>(from);
+  for (int w = 0; w < 8; w += 4) {
+    __m256 rows[4];  // four words of one row, and of the fourth after it
+    for (int r = 0; r < 4; ++r) {
+      const auto four = [&](int row) { return _mm_loadu_ps(reinterpret_cast<const float*>(at + row * stride) + w); };
+      rows[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(four(r)), four(r + 4), 1);
+    }
+    const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(rows[0], rows[1]));
+    const __m256d b = _mm256_castps_pd(_mm256_unpacklo_ps(rows[2], rows[3]));
+    const __m256d c = _mm256_castps_pd(_mm256_unpackhi_ps(rows[0], rows[1]));
+    const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(rows[2], rows[3]));
+    out[w].v = _mm256_castpd_si256(_mm256_unpacklo_pd(a, b));
+    out[w + 1].v = _mm256_castpd_si256(_mm256_unpackhi_pd(a, b));
+    out[w + 2].v = _mm256_castpd_si256(_mm256_unpacklo_pd(c, d));
+    out[w + 3].v = _mm256_castpd_si256(_mm256_unpackhi_pd(c, d));
+  }
+}
+
 #else
 
 typedef float Floats __attribute__((vector_size(32)));
 typedef std::int32_t Ints __attribute__((vector_size(32)));
 typedef std::uint32_t Words __attribute__((vector_size(32)));
+typedef std::int16_t Halves __attribute__((vector_size(32)));
 
 struct Vec {
   static constexpr int width = 8;
@@ -194,6 +302,67 @@ RAMET_INLINE void load_halves(const std::uint16_t* p, Vec& low, Vec& high) {
   const Words lows = both << 16, highs = both & 0xffff0000u;
   std::memcpy(&low.v, &lows, sizeof lows);
   std::memcpy(&high.v, &highs, sizeof highs);
+}
+
+// Vec::width words of 32 bits, at any address.
+struct Bits {
+  Words v;
+};
+
+RAMET_INLINE Bits all_bits(std::uint32_t x) { return {Words{x, x, x, x, x, x, x, x}}; }
+RAMET_INLINE Bits load_bits(const void* p) {
+  Bits a;
+  std::memcpy(&a.v, p, sizeof a.v);
+  return a;
+}
+RAMET_INLINE void store_bits(void* p, Bits a) { std::memcpy(p, &a.v, sizeof a.v); }
+RAMET_INLINE Bits operator&(Bits a, Bits b) { return {a.v & b.v}; }
+template <int n>
+RAMET_INLINE Bits shift_left(Bits a) {
+  return {a.v << n};
+}
+template <int n>
+RAMET_INLINE Bits shift_right(Bits a) {
+  return {a.v >> n};
+}
+// Both halves of each word, as signed numbers.
+template <int n>
+RAMET_INLINE Bits shift_halves_right(Bits a) {
+  Halves halves;
+  std::memcpy(&halves, &a.v, sizeof halves);
+  halves >>= n;
+  return load_bits(&halves);
+}
+RAMET_INLINE Vec as_floats(Bits a) {
+  Vec b;
+  std::memcpy(&b.v, &a.v, sizeof b.v);
+  return b;
+}
+// Each byte, less than 16, becomes the byte that the table has there.
+RAMET_INLINE Bits look_up(const std::uint8_t (&table)[16], Bits a) {
+  std::uint8_t bytes[sizeof a.v];
+  store_bits(bytes, a);
+  for (std::uint8_t& byte : bytes) byte = table[byte];
+  return load_bits(bytes);
+}
+RAMET_INLINE Bits max_bytes(Bits a, Bits b) {
+  std::uint8_t left[sizeof a.v], right[sizeof b.v];
+  store_bits(left, a);
+  store_bits(right, b);
+  for (std::size_t i = 0; i < sizeof left; ++i) left[i] = left[i] > right[i] ? left[i] : right[i];
+  return load_bits(left);
+}
+RAMET_INLINE bool has_byte(Bits a, std::uint8_t byte) {
+  std::uint8_t bytes[sizeof a.v];
+  store_bits(bytes, a);
+  return std::memchr(bytes, byte, sizeof bytes) != nullptr;
+}
+// Vec::width rows of as many words, `stride` bytes apart: out[w] gets word w of every row.
+RAMET_INLINE void transpose(const void* from, std::ptrdiff_t stride, Bits (&out)[8]) {
+  for (int r = 0; r < 8; ++r) {
+    const Bits row = load_bits(static_cast<const char*>(from) + r * stride);
+    for (int w = 0; w < 8; ++w) out[w].v[r] = row.v[w];
+  }
 }
 
 #endif

@@ -5,6 +5,8 @@ namespace ramet::RAMET_ISA {
 
 void linear(const Linear&);
 void head_linear(const HeadLinear&);
+void coded_linear(const CodedLinear&);
+void coded_heads(const CodedHeads&);
 void layer_norm(const LayerNorm&);
 void rms_norm(const Norm&);
 void gated_rms_norm(const Norm&);
@@ -36,6 +38,8 @@ extern const Ops ops;
 const Ops ops = {
     linear,
     head_linear,
+    coded_linear,
+    coded_heads,
     layer_norm,
     rms_norm,
     gated_rms_norm,

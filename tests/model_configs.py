@@ -170,7 +170,15 @@ DEEPSEEK_V3: dict[str, dict[str, Any]] = {
         "topk_group": 1,
     },
     "deepseek_v3-dense-many-heads": {"first_k_dense_replace": 4, "num_attention_heads": 37, "q_lora_rank": 40},
+    "deepseek_v3-as-kimi-many-experts": {
+        "n_routed_experts": 48,
+        "num_experts_per_tok": 8,
+        "rope_theta": 50_000.0,
+        "routed_scaling_factor": 2.827,
+        "yarn": Yarn(32.0, 64, beta_fast=1.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0),
+    },
 }
+"""Kimi K2.5's text model is one of these too, below a prefix."""
 
 DEEPSEEK_V32: dict[str, dict[str, Any]] = {
     "deepseek_v32-few-rows": {"index_topk": 5},

@@ -16,6 +16,7 @@ from ramet.models.deepseek_v3_config import DeepseekV3Config, KimiK25Config
 from ramet.models.deepseek_v32_config import FULL, SHARED, DeepseekV32Config, GlmMoeDsaConfig
 from ramet.models.random import write_random_checkpoint
 from ramet.models.yarn import Yarn
+from tests.model_configs import DEEPSEEK_V3
 from tests.models_support import run
 
 PRESETS = ("tiny-deepseek-v3", "tiny-kimi", "tiny-deepseek-v32", "tiny-glm")
@@ -31,9 +32,11 @@ def config_of(folder: Path) -> dict[str, Any]:
     return value
 
 
-def test_a_kimi_is_the_deepseek_v3_below_its_prefix(tmp_path: Path, tokens: Tensor) -> None:
-    nested = write_random_checkpoint(tmp_path / "kimi", seed=1, preset="tiny-kimi")
-    text = write_random_checkpoint(tmp_path / "text", seed=1, preset="tiny-kimi", nested=False)
+@pytest.mark.parametrize("sizes", DEEPSEEK_V3.values(), ids=DEEPSEEK_V3)
+def test_a_kimi_is_the_deepseek_v3_below_its_prefix(tmp_path: Path, tokens: Tensor, sizes: dict[str, Any]) -> None:
+    """Which transformers is the oracle of: every way to run each of these configs is compared with it elsewhere."""
+    nested = write_random_checkpoint(tmp_path / "kimi", seed=1, preset="tiny-kimi", **sizes)
+    text = write_random_checkpoint(tmp_path / "text", seed=1, preset="tiny-kimi", nested=False, **sizes)
     tensors = load_file(nested / "model.safetensors")
     assert {name.split(".")[0] for name in tensors} == {"language_model"}
     tensors |= {

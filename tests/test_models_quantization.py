@@ -43,6 +43,11 @@ def test_fp8_and_a_list_with_a_name_that_matches_nothing() -> None:
     assert found is not None and found.format_of("model.norm.weight", (64,)) is None
 
 
+def test_the_other_name_of_the_list_is_read() -> None:
+    config = {"quantization_config": {**FP8, "modules_to_not_convert": None, "ignored_layers": ["mlp.up_proj"]}}
+    assert formats(config, "a.mlp.up_proj.weight", "a.mlp.down_proj.weight") == [None, Kind.FP8]
+
+
 def test_int4_is_for_routed_experts_alone_where_the_others_are_ignored() -> None:
     stem = "language_model.model.layers.1."
     names = ("mlp.experts.7.up_proj.weight", "mlp.shared_experts.up_proj.weight", "self_attn.o_proj.weight")
@@ -57,16 +62,20 @@ def test_deepseek_v4_has_two_formats() -> None:
     assert formats(config | {"expert_dtype": "fp8"}, names[1]) == [Kind.FP8_E8M0]
 
 
+def size(form: Format, shape: tuple[int, ...]) -> int:
+    return sum(part.bytes for part in form.parts("a.weight", shape))
+
+
 def test_parts_have_partial_blocks_and_bytes_count_the_scales() -> None:
     codes, scales = Format(Kind.FP8, (128, 128)).parts("a.weight", (576, 130))
     assert (codes.shape, scales.name, scales.shape) == ((576, 130), "a.weight_scale_inv", (5, 2))
-    assert Format(Kind.FP8, (128, 128)).bytes_of((576, 130)) == 576 * 130 + 5 * 2 * 4
-    assert Format(Kind.FP8_E8M0, (128, 128)).bytes_of((576, 130)) == 576 * 130 + 10
-    assert Format(Kind.FP4_E8M0, (1, 32)).bytes_of((3, 10, 64)) == 3 * (10 * 32 + 10 * 2)
+    assert size(Format(Kind.FP8, (128, 128)), (576, 130)) == 576 * 130 + 5 * 2 * 4
+    assert size(Format(Kind.FP8_E8M0, (128, 128)), (576, 130)) == 576 * 130 + 10
+    assert size(Format(Kind.FP4_E8M0, (1, 32)), (3, 10, 64)) == 3 * (10 * 32 + 10 * 2)
     assert [part.name for part in Format(Kind.INT4, (1, 32)).parts("a.weight", (4, 40))] == [
         "a.weight_packed", "a.weight_scale", "a.weight_shape",
     ]  # fmt: skip
-    assert Format(Kind.INT4, (1, 32)).bytes_of((4, 40)) == 4 * 5 * 4 + 4 * 2 * 2 + 8
+    assert size(Format(Kind.INT4, (1, 32)), (4, 40)) == 4 * 5 * 4 + 4 * 2 * 2 + 8
 
 
 @pytest.mark.parametrize(

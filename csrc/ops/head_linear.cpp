@@ -14,4 +14,14 @@ void head_linear(const HeadLinear& a) {
   });
 }
 
+void coded_heads(const CodedHeads& a) {
+  const Index inputs = a.w.inputs(), outputs = a.w.outputs();
+  const double work = static_cast<double>(a.heads * inputs) * static_cast<double>(outputs);
+  parallel_for(a.heads, work * (1 + static_cast<double>(a.rows) / 8), [&](Index h) {
+    Coded weights = a.w;
+    weights.first += h * a.share;
+    coded_linear({a.x + h * a.slot, a.x_stride, weights, a.rows, nullptr, 0, a.out + h * outputs, a.heads * outputs});
+  });
+}
+
 }  // namespace ramet::RAMET_ISA

@@ -22,19 +22,34 @@ void experts(const Experts& a) {
     std::memcpy(a.gathered + place[i] * a.hidden, a.x + i / a.top_k * a.x_stride,
                 static_cast<std::size_t>(a.hidden) * sizeof(float));
 
-  const Index bytes = a.half ? 2 : 4;
-  const auto each = [&](const void* weights, Index outputs, Index inputs, const float* x, float* out) {
-    const Index size = (outputs + kPanel - 1) / kPanel * kPanel * inputs * bytes;
-    for (Index e = 0; e < a.experts; ++e) {
-      const Index begin = first[e], rows = first[e + 1] - begin;
-      if (rows == 0) continue;
+  const auto over_experts = [&](auto body) {
+    for (Index e = 0; e < a.experts; ++e)
+      if (first[e + 1] > first[e]) body(e, first[e], first[e + 1] - first[e]);
+  };
+  const auto packed = [&](const void* weights, Index outputs, Index inputs, const float* x, float* out) {
+    const Index size = (outputs + kPanel - 1) / kPanel * kPanel * inputs * (a.half ? 2 : 4);
+    over_experts([&](Index e, Index begin, Index rows) {
       linear({x + begin * inputs, inputs, {static_cast<const char*>(weights) + e * size, a.half, outputs, inputs}, rows,
               nullptr, 0, out + begin * outputs, outputs});
-    }
+    });
   };
-  each(a.gate_up, inner, a.hidden, a.gathered, a.gate_ups);
+  const auto coded = [&](const Coded* weights, const float* x, float* out, Index columns) {
+    over_experts([&](Index e, Index begin, Index rows) {
+      const Index inputs = weights[e].columns;
+      coded_linear({x + begin * inputs, inputs, weights[e], rows, nullptr, 0, out + begin * columns, columns});
+    });
+  };
+  if (a.coded_gate != nullptr) {
+    coded(a.coded_gate, a.gathered, a.gate_ups, inner);
+    coded(a.coded_up, a.gathered, a.gate_ups + a.intermediate, inner);
+  } else {
+    packed(a.gate_up, inner, a.hidden, a.gathered, a.gate_ups);
+  }
   swiglu({a.gate_ups, inner, assigned, a.intermediate, a.products, a.limit});
-  each(a.down, a.hidden, a.intermediate, a.products, a.results);
+  if (a.coded_down != nullptr)
+    coded(a.coded_down, a.products, a.results, a.hidden);
+  else
+    packed(a.down, a.hidden, a.intermediate, a.products, a.results);
 
   parallel_for(a.rows, static_cast<double>(assigned * a.hidden), [&](Index r) {
     float* const out = a.out + r * a.hidden;

@@ -87,6 +87,51 @@ def experts(
     out: int,
     /,
 ) -> None: ...
+class CodedMatrices:
+    def __init__(self) -> None: ...
+    def append(
+        self,
+        coding: str,
+        codes: int,
+        scale: str,
+        scales: int,
+        rows: int,
+        columns: int,
+        block_rows: int,
+        block_columns: int,
+        /,
+    ) -> None: ...
+
+def coded_linear(
+    x: int, x_stride: int, w: CodedMatrices, rows: int, outputs: int, add: int, add_stride: int, out: int, /
+) -> None: ...
+def coded_heads(
+    x: int,
+    x_stride: int,
+    slot: int,
+    w: CodedMatrices,
+    heads: int,
+    first: int,
+    size: int,
+    transposed: bool,
+    rows: int,
+    out: int,
+    /,
+) -> None: ...
+def coded_experts(
+    x: int,
+    x_stride: int,
+    chosen: int,
+    weights: int,
+    gate: CodedMatrices,
+    up: CodedMatrices,
+    down: CodedMatrices,
+    rows: int,
+    top_k: int,
+    limit: float,
+    out: int,
+    /,
+) -> None: ...
 def rms_norm(
     x: int,
     x_stride: int,

@@ -18,7 +18,7 @@ from ramet.kernels.latent import index_rows, latent_attention
 from ramet.kernels.linear import PackedHeads, PackedLinear, embed
 from ramet.kernels.moe import PackedExperts
 from ramet.kernels.norms import gated_rms_norm, layer_norm, rms_norm
-from ramet.kernels.quantised import Quantised, QuantisedExperts, QuantisedHeads, QuantisedLinear
+from ramet.kernels.coded import CodedMatrix, CodedExperts, CodedHeads, CodedLinear
 from ramet.kernels.rope import norm_rope, rope, rope_table
 from ramet.kernels.routing import Score, route, route_by_score, weigh_experts
 from ramet.kernels.runtime import available_isas, build_id, isa, set_isa, set_threads, threads
@@ -29,10 +29,10 @@ __all__ = [
     "PackedExperts",
     "PackedHeads",
     "PackedLinear",
-    "Quantised",
-    "QuantisedExperts",
-    "QuantisedHeads",
-    "QuantisedLinear",
+    "CodedMatrix",
+    "CodedExperts",
+    "CodedHeads",
+    "CodedLinear",
     "Score",
     "Spans",
     "add_gated",

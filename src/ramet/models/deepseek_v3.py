@@ -34,15 +34,15 @@ class KeyValueUp(Layer):
         super().__init__()
         self.heads, self.sizes = heads, [keys, values]
         self.weight: Tensor | None = nn.Parameter(torch.empty(heads * (keys + values), latent))
-        self.coded: kernels.Quantised | None = None
-        self.packed: tuple[kernels.PackedHeads | kernels.QuantisedHeads, ...] | None = None
+        self.coded: kernels.CodedMatrix | None = None
+        self.packed: tuple[kernels.PackedHeads | kernels.CodedHeads, ...] | None = None
 
     def pack(self) -> None:
         if self.coded is not None:
             (keys_size, values_size), matrix = self.sizes, self.coded
             self.packed = (
-                kernels.QuantisedHeads(matrix, self.heads, 0, keys_size, transposed=True),
-                kernels.QuantisedHeads(matrix, self.heads, keys_size, values_size),
+                kernels.CodedHeads(matrix, self.heads, 0, keys_size, transposed=True),
+                kernels.CodedHeads(matrix, self.heads, keys_size, values_size),
             )
             self.coded = None
             return

@@ -78,13 +78,13 @@ class GroupedLinear(Layer):
         super().__init__()
         self.groups = groups
         self.weight: Tensor | None = nn.Parameter(torch.empty(groups * outputs, inputs))
-        self.coded: kernels.Quantised | None = None
-        self.packed: kernels.PackedHeads | kernels.QuantisedHeads | None = None
+        self.coded: kernels.CodedMatrix | None = None
+        self.packed: kernels.PackedHeads | kernels.CodedHeads | None = None
 
     def pack(self) -> None:
         if self.coded is not None:
             size = self.coded.outputs // self.groups
-            self.packed, self.coded = kernels.QuantisedHeads(self.coded, self.groups, 0, size), None
+            self.packed, self.coded = kernels.CodedHeads(self.coded, self.groups, 0, size), None
             return
         assert self.weight is not None
         grouped = self.weight.detach().view(self.groups, -1, self.weight.shape[1])

@@ -24,8 +24,9 @@ from ramet.models.errors import CheckpointError
 from ramet.models.families import Family, family_of
 from ramet.models.fields import read_json
 from ramet.models.layers import Experts
-from ramet.models.planned import TAGS, Planned, planned, quantization
+from ramet.models.planned import TAGS, Planned, planned
 from ramet.models.published import PREDICTION, VISION
+from ramet.models.quantization import is_quantised
 from ramet.models.states import PAGE_TOKENS, Recurrent, Rows, StateLayout, Window
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -128,7 +129,7 @@ def inspect(path: Path) -> Inspection:
     try:
         family = family_of(config, source)
     except CheckpointError as error:
-        return _of_files(replace(found, reasons=(str(error), *reasons)), weights, quantization(config) is not None)
+        return _of_files(replace(found, reasons=(str(error), *reasons)), weights, is_quantised(config))
     found = replace(found, family=family.title)
     refused: list[str] = []
     model = _model(family, config, source, refused)
@@ -138,7 +139,7 @@ def inspect(path: Path) -> Inspection:
         reasons.append(str(error))
     found = replace(found, reasons=tuple(dict.fromkeys(refused + reasons)))
     if model is None:
-        return _of_files(found, weights, quantization(config) is not None)
+        return _of_files(found, weights, is_quantised(config))
     return _of_model(found, model, config, weights, trusted=not refused)
 
 
@@ -193,7 +194,7 @@ def _of_model(
             model.published.layout_of(weights.entries, model.config.num_hidden_layers).of("embed_tokens.weight")
         )
         dtype = next((each for each, tag in TAGS.items() if embedding and tag == embedding.dtype), dtype)
-        if not trusted and quantization(config) is None:  # what is refused may have weights of its own
+        if not trusted and not is_quantised(config):  # what is refused may have weights of its own
             total = sum(each.parameters for each in formats)
     layout = replace(model.layout, row_dtype=torch.bfloat16 if dtype is torch.bfloat16 else torch.float32)
     return replace(

@@ -39,12 +39,12 @@ class Layer(nn.Module):
             weight.copy_(fresh.normal_(0.0, std, generator=generator) if weight.dim() > 1 else fresh)
 
 
-def packed(*weights: Tensor | kernels.Quantised) -> kernels.PackedLinear | kernels.QuantisedLinear:
+def packed(*weights: Tensor | kernels.CodedMatrix) -> kernels.PackedLinear | kernels.CodedLinear:
     """The compiled ops' form of matrices `[out, in]` that are run as one, one above the other."""
-    if coded := [each for each in weights if isinstance(each, kernels.Quantised)]:
+    if coded := [each for each in weights if isinstance(each, kernels.CodedMatrix)]:
         if len(coded) < len(weights):
             raise CheckpointError("of matrices that are run as one (gate, up) some are quantised and some are not")
-        return kernels.QuantisedLinear(*coded)
+        return kernels.CodedLinear(*coded)
     plain = [each.detach() for each in weights if isinstance(each, Tensor)]
     return kernels.PackedLinear(plain[0] if len(plain) == 1 else torch.cat(plain))
 
@@ -55,14 +55,14 @@ class Linear(Layer):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight: Tensor | None = nn.Parameter(torch.empty(outputs, inputs))
-        self.coded: kernels.Quantised | None = None
-        self.packed: kernels.PackedLinear | kernels.QuantisedLinear | None = None
+        self.coded: kernels.CodedMatrix | None = None
+        self.packed: kernels.PackedLinear | kernels.CodedLinear | None = None
 
     def pack(self) -> None:
         if (weight := self.take()) is not None:
             self.packed = packed(weight)
 
-    def take(self) -> Tensor | kernels.Quantised | None:
+    def take(self) -> Tensor | kernels.CodedMatrix | None:
         """The weight, in whichever form it was loaded; the module lets go of it."""
         weight = self.weight if self.coded is None else self.coded
         self.weight = self.coded = None
@@ -81,7 +81,7 @@ class GateUp:
 
     def __init__(self, gate: Linear, up: Linear) -> None:
         self.gate, self.up = gate, up
-        self.packed: kernels.PackedLinear | kernels.QuantisedLinear | None = None
+        self.packed: kernels.PackedLinear | kernels.CodedLinear | None = None
 
     def pack(self) -> None:
         gate, up = self.gate.take(), self.up.take()
@@ -193,15 +193,15 @@ class Experts(Layer):
         self.limit = limit
         self.gate_up_proj: Tensor | None = nn.Parameter(torch.empty(experts, 2 * intermediate, hidden))
         self.down_proj: Tensor | None = nn.Parameter(torch.empty(experts, hidden, intermediate))
-        self.coded_gate_up: list[tuple[kernels.Quantised, kernels.Quantised]] | None = None
-        self.coded_down: list[kernels.Quantised] | None = None
-        self.packed: kernels.PackedExperts | kernels.QuantisedExperts | None = None
+        self.coded_gate_up: list[tuple[kernels.CodedMatrix, kernels.CodedMatrix]] | None = None
+        self.coded_down: list[kernels.CodedMatrix] | None = None
+        self.packed: kernels.PackedExperts | kernels.CodedExperts | None = None
 
     def pack(self) -> None:
         if self.coded_gate_up is not None or self.coded_down is not None:
             if self.coded_gate_up is None or self.coded_down is None:
                 raise CheckpointError("of the experts' matrices some are quantised and some are not")
-            self.packed = kernels.QuantisedExperts(self.coded_gate_up, self.coded_down)
+            self.packed = kernels.CodedExperts(self.coded_gate_up, self.coded_down)
             self.coded_gate_up = self.coded_down = None
             return
         assert self.gate_up_proj is not None and self.down_proj is not None

@@ -50,7 +50,8 @@ def load(folder: Path, *, ahead: bool = False) -> Decoder:
     for name, matrices in sources.matrices():
         for matrix in matrices:
             _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes)
-            _hash(digest, "scales", matrix.scales)
+            if matrix.scales is not None:
+                _hash(digest, "scales", matrix.scales)
         _set_quantised(model, name, matrices)
     model.fingerprint = digest.hexdigest()
     return model.pack()
@@ -93,7 +94,7 @@ def save(model: Decoder, folder: str | Path, *, dtype: torch.dtype = torch.float
             else weight.dtype
         )
         tensor = weight.detach().to("cpu", kept).contiguous()
-        if not published.fused_experts and (each := _by_expert(model, names.of(parameter), tuple(weight.shape))):
+        if not published.fused_experts and (each := published.by_expert(names.of(parameter), tuple(weight.shape))):
             tensors |= zip(each, tensor.view(-1, *_part(each, weight.shape)), strict=True)
         else:
             tensors[names.of(parameter)] = tensor
@@ -132,7 +133,7 @@ class _Sources:
 
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
-        each = [] if published in self.weights else _by_expert(self.model, published, shape)
+        each = [] if published in self.weights else self.model.published.by_expert(published, shape)
         if not each or (self.model.published.fused_experts and each[0] not in self.weights):
             # Of two layouts that are not there the error names the usual one.
             if each or not self._coded(name, published, shape):
@@ -169,16 +170,16 @@ class _Sources:
         self.formats[source] = form, shape
         return True
 
-    def matrices(self) -> Iterator[tuple[str, list[kernels.Quantised]]]:
+    def matrices(self) -> Iterator[tuple[str, list[kernels.CodedMatrix]]]:
         """Every quantised parameter's name and matrices, mapped."""
         for name, sources in self.names.items():
             if sources[0] in self.formats:
                 yield name, [self._matrix(source) for source in sources]
 
-    def _matrix(self, source: str) -> kernels.Quantised:
+    def _matrix(self, source: str) -> kernels.CodedMatrix:
         form, shape = self.formats[source]
         codes, scales, *_ = (self.weights.map(part.name) for part in form.parts(source, shape))
-        return kernels.Quantised(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
+        return kernels.CodedMatrix(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every float parameter's name and tensor, read one after the other."""
@@ -190,16 +191,6 @@ class _Sources:
                 yield name, self.weights.read(sources[0])
             else:  # one tensor per expert, or two: stacked, gate above up
                 yield name, torch.cat([self.weights.read(source) for source in sources]).view(shape)
-
-
-def _by_expert(model: Decoder, published: str, shape: tuple[int, ...]) -> list[str]:
-    """The names of a fused parameter's parts, expert by expert, gate before up; empty for any other parameter."""
-    stem, _, kind = published.rpartition(".")
-    if not stem.endswith(".experts") or kind not in ("gate_up_proj", "down_proj"):
-        return []
-    gate, up, down = model.published.experts
-    parts = (gate, up) if kind == "gate_up_proj" else (down,)
-    return [f"{stem}.{expert}.{part}.weight" for expert in range(shape[0]) for part in parts]
 
 
 def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
@@ -243,7 +234,7 @@ def _hash(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
     digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _set_quantised(model: nn.Module, name: str, matrices: list[kernels.Quantised]) -> None:
+def _set_quantised(model: nn.Module, name: str, matrices: list[kernels.CodedMatrix]) -> None:
     path, leaf = name.rsplit(".", 1)
     module = model.get_submodule(path)
     setattr(module, leaf, None)

@@ -80,6 +80,18 @@ class Published:
             return PREDICTION
         return VISION if self.tower and tensor.startswith(self.tower) else None
 
+    def by_expert(self, name: str, shape: tuple[int, ...]) -> list[str]:
+        """The matrices of a fused parameter where experts are written one by one, gate before up; else none.
+
+        `name` is the parameter's published one, `shape` its `[experts, out, in]`.
+        """
+        stem, _, kind = name.rpartition(".")
+        if not stem.endswith(".experts") or kind not in ("gate_up_proj", "down_proj"):
+            return []
+        gate, up, down = self.experts
+        parts = (gate, up) if kind == "gate_up_proj" else (down,)
+        return [f"{stem}.{expert}.{part}.weight" for expert in range(shape[0]) for part in parts]
+
     def has_tower(self, tensors: Iterable[str]) -> bool:
         """Whether a checkpoint with these tensors has a vision tower, or some of one."""
         return bool(self.tower) and any(tensor.startswith(self.tower) for tensor in tensors)

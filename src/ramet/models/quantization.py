@@ -34,6 +34,11 @@ class Part:
     """As safetensors headers name them; the usual one first."""
     shape: tuple[int, ...]
 
+    @property
+    def bytes(self) -> int:
+        """In the usual dtype."""
+        return prod(self.shape) * _SIZES[self.dtypes[0]]
+
 
 @dataclass(frozen=True)
 class Format:
@@ -68,12 +73,8 @@ class Format:
                     Part(stem + ".weight_shape", ("I32", "I64"), (2,)),
                 )
 
-    def bytes_of(self, shape: tuple[int, ...]) -> int:
-        """Bytes in the file of a matrix `[..., out, in]`, its scales included, in the usual dtypes."""
-        sizes = {"F8_E4M3": 1, "F8_E8M0": 1, "I8": 1, "I32": 4, "F32": 4, "BF16": 2}
-        return sum(prod(part.shape) * sizes[part.dtypes[0]] for part in self.parts(".weight", shape))
 
-
+_SIZES = {"F8_E4M3": 1, "F8_E8M0": 1, "I8": 1, "I32": 4, "F32": 4, "BF16": 2}
 _PLAIN = (
     "embed_tokens", "embed", "lm_head", "head", "gate", "shared_expert_gate", "conv1d", "weights_proj",
     "compressor", "hc_attn", "hc_ffn", "hc_head", "visual", "vision_tower", "mm_projector", "eh_proj",
@@ -111,15 +112,25 @@ def _matches(entry: str, module: str) -> bool:
     return f".{entry}." in f".{module}."
 
 
+def is_quantised(config: Mapping[str, Any]) -> bool:
+    """Whether a parsed config.json says that weights are quantised, in whatever way."""
+    return bool(_said(config)[1])
+
+
+def _said(config: Mapping[str, Any]) -> tuple[str, Any]:
+    """What a config says, and where: itself or in its `text_config`."""
+    inner = config.get("text_config")
+    nested = inner.get("quantization_config") if isinstance(inner, Mapping) else None
+    own = config.get("quantization_config")
+    return ("quantization_config", own) if own else ("text_config: quantization_config", nested)
+
+
 def quantization_of(config: Mapping[str, Any], source: str) -> Quantization | None:
     """What a parsed config.json says, itself or in its `text_config`; None if the weights are plain.
 
     `source` names the file in errors. Raises CheckpointError for a method or form that is not read here.
     """
-    inner = config.get("text_config")
-    nested = inner.get("quantization_config") if isinstance(inner, Mapping) else None
-    where = "quantization_config" if config.get("quantization_config") else "text_config: quantization_config"
-    found = config.get("quantization_config") or nested
+    where, found = _said(config)
     if not found:
         return None
     if not isinstance(found, Mapping):
@@ -143,7 +154,8 @@ def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Qu
         and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in block)
     ):
         raise CheckpointError(f"{source}: weight_block_size must be two positive integers, not {block!r}")
-    ignored = _names(found.get("modules_to_not_convert"), f"{source}: modules_to_not_convert")
+    listed = "ignored_layers" if found.get("modules_to_not_convert") is None else "modules_to_not_convert"
+    ignored = _names(found.get(listed), f"{source}: {listed}")
     size = (block[0], block[1])
     if config.get("model_type") != "deepseek_v4":
         both = Format(Kind.FP8, size)
