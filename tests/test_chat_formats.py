@@ -167,7 +167,7 @@ _PUBLISHED = {
 
 
 def published_case(case: str) -> tuple[list[dict[str, Any]], list[Any]]:
-    """A conversation with calls, and its tools: the system message may be missing, or the tools, now, and results wait."""
+    """A conversation with calls, and its tools: it may have no system message, no tools, or results out of order."""
     weather = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
     function = {"name": "weather", "description": "Grüße: what it will be like", "parameters": weather}
     calls = [
