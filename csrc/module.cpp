@@ -253,6 +253,10 @@ void bind_rows(nb::module_& m) {
     nb::gil_scoped_release released;
     ops().sigmoid_gate({floats(x), x_stride, floats(gate), gate_stride, rows, heads, size, slot, floats(out)});
   });
+  m.def("gelu_tanh", [](Address x, Index x_stride, Index rows, Index width, Address out) {
+    nb::gil_scoped_release released;
+    ops().gelu_tanh({floats(x), x_stride, rows, width, floats(out)});
+  });
   m.def("add_gated", [](Address base, Index base_stride, Address x, Index x_stride, Address gate, Index gate_stride,
                         Index rows, Index width, Address out) {
     nb::gil_scoped_release released;
@@ -287,6 +291,18 @@ void bind_sessions(nb::module_& m) {
     nb::gil_scoped_release released;
     ops().attention({floats(q), q_stride, floats(k), k_stride, floats(v), v_stride, heads, kv_heads, head_dim, scale,
                      view, k_offset, v_offset, floats(out)});
+  });
+  m.def("segment_attention", [](Address q, Index q_stride, Address k, Index k_stride, Address v, Index v_stride,
+                                Index heads, Index head_dim, float scale, const std::vector<Index>& lengths,
+                                Address out) {
+    std::vector<Index> offsets{0};
+    for (const Index length : lengths) {
+      require(length >= 1, "segment_attention: every length must be at least 1");
+      offsets.push_back(offsets.back() + length);
+    }
+    nb::gil_scoped_release released;
+    ops().segment_attention({floats(q), q_stride, floats(k), k_stride, floats(v), v_stride, heads, head_dim, scale,
+                             static_cast<Index>(lengths.size()), offsets.data(), floats(out)});
   });
   m.def("latent_attention", [](Address q, Index q_stride, Address q_rope, Index q_rope_stride, Index q_rope_slot,
                                Address latent, Index latent_stride, Address rope_key, Index rope_key_stride,

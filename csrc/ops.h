@@ -140,6 +140,12 @@ struct SigmoidGate {
   float* out;
 };
 
+struct Gelu {
+  const float* x;
+  Index x_stride, rows, width;
+  float* out;
+};
+
 struct AddGated {
   const float* base;
   Index base_stride;
@@ -198,6 +204,21 @@ struct Attention {
   float scale;
   SpanView spans;
   Index k_offset, v_offset;
+  float* out;
+};
+
+// Segments of rows, [offsets[s], offsets[s + 1]), in which every row sees every other and none outside.
+struct SegmentAttention {
+  const float* q;
+  Index q_stride;
+  const float* k;
+  Index k_stride;
+  const float* v;
+  Index v_stride;
+  Index heads, head_dim;
+  float scale;
+  Index segments;
+  const Index* offsets;
   float* out;
 };
 
@@ -377,10 +398,12 @@ struct Ops {
   void (*rope)(const Rope&);
   void (*swiglu)(const Swiglu&);
   void (*sigmoid_gate)(const SigmoidGate&);
+  void (*gelu_tanh)(const Gelu&);
   void (*add_gated)(const AddGated&);
   void (*causal_conv)(const Conv&);
   void (*delta_rule)(const DeltaRule&);
   void (*attention)(const Attention&);
+  void (*segment_attention)(const SegmentAttention&);
   void (*latent_attention)(const LatentAttention&);
   void (*indexer)(const Indexer&);
   void (*route)(const Route&);

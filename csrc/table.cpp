@@ -14,10 +14,12 @@ void norm_rope(const NormRope&);
 void rope(const Rope&);
 void swiglu(const Swiglu&);
 void sigmoid_gate(const SigmoidGate&);
+void gelu_tanh(const Gelu&);
 void add_gated(const AddGated&);
 void causal_conv(const Conv&);
 void delta_rule(const DeltaRule&);
 void attention(const Attention&);
+void segment_attention(const SegmentAttention&);
 void latent_attention(const LatentAttention&);
 void indexer(const Indexer&);
 void route(const Route&);
@@ -45,10 +47,12 @@ const Ops ops = {
     rope,
     swiglu,
     sigmoid_gate,
+    gelu_tanh,
     add_gated,
     causal_conv,
     delta_rule,
     attention,
+    segment_attention,
     latent_attention,
     indexer,
     route,

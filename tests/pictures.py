@@ -1,13 +1,16 @@
-"""Pictures made here, in the forms that they come in from outside."""
+"""Pictures made here, and photographs, in the forms that they come in from outside."""
 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 
 
@@ -69,3 +72,41 @@ def files() -> dict[str, bytes]:
 def film(frames: int, width: int = 72, height: int = 56) -> list[Image.Image]:
     """A short film."""
     return [drawing(width, height, seed) for seed in range(frames)]
+
+
+def photograph_file(name: str) -> bytes:
+    """A photograph of 640 x 427 that comes with scikit-learn (CC BY 2.0): `china.jpg`, `flower.jpg`. Skips without."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        pytest.skip("scikit-learn, whose photographs these are, is not installed")
+    return (Path(spec.origin).parent / "datasets/images" / name).read_bytes()
+
+
+def photograph(name: str) -> Image.Image:
+    """Its pixels, RGB."""
+    return Image.open(io.BytesIO(photograph_file(name))).convert("RGB")
+
+
+def photographs() -> dict[str, bytes]:
+    """Photographs in several sizes and forms."""
+    china, flower = photograph("china.jpg"), photograph("flower.jpg")
+    alpha = china.copy()
+    alpha.putalpha(flower.convert("L"))
+    return {
+        "jpeg": photograph_file("china.jpg"),
+        "jpeg-flower": photograph_file("flower.jpg"),
+        "jpeg-small": encoded(flower.resize((90, 60)), "JPEG", quality=40),
+        "jpeg-grey": encoded(flower.convert("L").crop((0, 0, 301, 233)), "JPEG"),
+        "png": encoded(china.crop((101, 57, 434, 274))),
+        "png-tall": encoded(flower.crop((200, 0, 350, 427))),
+        "png-large": encoded(china.resize((1024, 768), Image.Resampling.LANCZOS)),
+        "png-grey": encoded(china.convert("L").resize((200, 133))),
+        "png-alpha": encoded(alpha),
+        "png-grey-alpha": encoded(alpha.convert("LA").resize((320, 213))),
+    }
+
+
+def pan(frames: int, width: int = 240, height: int = 180) -> list[Image.Image]:
+    """A short film: the camera moves over a photograph."""
+    corners = [(40 * frame, 30 * frame) for frame in range(frames)]
+    return [photograph("china.jpg").crop((x, y, x + width, y + height)) for x, y in corners]

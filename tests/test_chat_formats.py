@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from typing import Any
 
 import pytest
 
@@ -127,7 +129,8 @@ def test_reasoning_is_shown_where_it_is_still_needed(format: Format) -> None:
         thinks("NEW", tool_calls=[call]),
         done,
     ]
-    text = template_of(format).render({**format.named, "messages": messages, "add_generation_prompt": True})
+    variables = {**format.named, "messages": messages, "tools": TOOLS, "add_generation_prompt": True}
+    text = template_of(format).render(variables)
     shown = [
         thought
         for thought in ("OLDEST", "OLD", "NEW")
@@ -149,3 +152,52 @@ def test_thinking_can_be_turned_off(format: Format) -> None:
 def test_tools_are_shown(format: Format) -> None:
     text = template_of(format).render({**format.named, "messages": [{"role": "user", "content": "q"}], "tools": TOOLS})
     assert all(f'"name": "{tool["function"]["name"]}"' in text for tool in TOOLS)
+
+
+_PUBLISHED = {
+    ("deepseek_v32", "system"): "f0b589b4322e4793c452281b62c3a7d1e4a8e1af1a490e29a4875542e3548d8b",
+    ("deepseek_v32", "bare"): "ca85dcde71fe703e400d53242d7cb8332340abb1eea181e768dfb906d826c26e",
+    ("deepseek_v32", "no tools"): "b00eb010567f96d68461fa19fc158dbf9cd573052387aebd667ad0902795d94f",
+    ("deepseek_v4", "system"): "1aef7f256c31005fc235a5f8f6ec8196d7f8ca6b1240c1f5893998dcd49a5a37",
+    ("deepseek_v4", "bare"): "d0769e740bbc4628c89072de71afcbbf47826f5f4496b85f518136745cfede94",
+    ("deepseek_v4", "no tools"): "244802ad2a17bf6943e6f0582308033b3eac63934abf82fd503f64a6c073e8ef",
+    ("deepseek_v4", "out of order"): "4022a5ff1c37b79e0c77d64fc343acc240e3ab4d1ee22241c9b0ace199da8daf",
+}
+"""SHA-256 of what the published encoders (`benchmarks.chat_peers.encoder`) make of `published_case`."""
+
+
+def published_case(case: str) -> tuple[list[dict[str, Any]], list[Any]]:
+    """A conversation with calls, and its tools: it may have no system message, no tools, or results out of order."""
+    weather = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
+    function = {"name": "weather", "description": "Grüße: what it will be like", "parameters": weather}
+    calls = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+        for n, arguments in enumerate(({"city": "Köln", "days": 2}, {}))
+    ]
+    messages: list[dict[str, Any]] = [
+        *([] if case == "bare" else [{"role": "system", "content": "Be short."}]),
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "reasoning_content": "Two calls.", "content": "One moment.", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "call_0", "content": "sun"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+        {"role": "assistant", "reasoning_content": "Done.", "content": "Sun, then rain."},
+        {"role": "user", "content": "And then?"},
+    ]
+    if case == "out of order":
+        messages[3:5] = messages[4], {"role": "user", "content": "Hurry."}, messages[3]
+    return messages, [] if case == "no tools" else [{"type": "function", "function": function}]
+
+
+@pytest.mark.parametrize(("name", "case"), list(_PUBLISHED))
+def test_deepseeks_prompts_are_those_of_the_published_encoders(name: str, case: str) -> None:
+    """To the letter, instructions around the tools included: they are what the models were trained on."""
+    format = next(format for format in FORMATS if format.name == name)
+    messages, tools = published_case(case)
+    variables = {
+        **format.named,
+        "messages": messages,
+        "add_generation_prompt": True,
+        **({"tools": tools} if tools else {}),
+    }
+    prompt = ChatTemplate(format.template, name).render(variables)
+    assert hashlib.sha256(prompt.encode()).hexdigest() == _PUBLISHED[name, case]

@@ -27,9 +27,9 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="ramet-drafting-tests-")
 
 
 @cache
-def ahead_model() -> Model:
-    folder = Path(_FOLDER.name) / "tiny"
-    write_random_checkpoint(folder, seed=5, ahead=True, max_position_embeddings=1024)
+def ahead_model(preset: str) -> Model:
+    folder = Path(_FOLDER.name) / preset
+    write_random_checkpoint(folder, seed=5, preset=preset, ahead=True, max_position_embeddings=1024)
     return models.load(folder, ahead=True)
 
 
@@ -51,10 +51,13 @@ class Oracle(Recorder):
 
 
 @contextmanager
-def running(drafts: int, truth: Sequence[int] = (), right: float = 0.0, **options: Any) -> Iterator[Bench]:
-    tree = Tree(ahead_model().layout, ahead_model().fingerprint, ram_bytes=1 << 28)
+def running(
+    drafts: int, truth: Sequence[int] = (), right: float = 0.0, preset: str = "tiny", **options: Any
+) -> Iterator[Bench]:
+    model = ahead_model(preset)
+    tree = Tree(model.layout, model.fingerprint, ram_bytes=1 << 28)
     bench = Bench(tree)
-    oracle = Oracle(ahead_model())
+    oracle = Oracle(model)
     oracle.truth, oracle.right, oracle.dice = truth, right, random.Random(3)
     bench.model = oracle
     bench.engine = Engine(oracle, tree, tokenizer(), drafts=drafts, **options)
@@ -109,6 +112,20 @@ def test_replies_and_what_is_kept_of_them_are_the_same(drafts: int, right: float
                 assert 0 < stats.accepted_tokens <= stats.drafted_tokens
             if right == 1.0 and way["max_tokens"] >= 40:
                 assert len(bench.model.steps) <= 3 + len(plain.tokens) / (drafts + 1) + 1
+
+
+@pytest.mark.parametrize("right", [0.0, 0.6, 1.0])
+def test_a_part_with_a_window_of_its_own_changes_nothing_either(right: float) -> None:
+    """DeepSeek V4's guesses overwrite the keys that its window still needs: they are put back."""
+    prompt = text_tokens(5, 70)
+    for way in WAYS[:3]:
+        with running(0, preset="tiny-deepseek-v4") as bench:
+            plain = bench.ask(prompt, **way)
+            expected = [told(plain), kept(bench)]
+        with running(3, [*prompt, *plain.tokens], right, preset="tiny-deepseek-v4") as bench:
+            assert [told(bench.ask(prompt, **way)), kept(bench)] == expected
+            stats = bench.engine.stats()
+            assert stats.drafted_tokens > 0 and (stats.accepted_tokens > 0 or not right)
 
 
 def test_states_inside_a_long_reply_are_saved_where_they_would_have_been() -> None:

@@ -111,6 +111,7 @@ def test_gates(isa: str, rows: int, heads: int, size: int, seed: int) -> None:
             x.double() * both[:, : heads * size].double().sigmoid(),
             rows,
         )
+        check(lambda r: kernels.gelu_tanh(both[r]), F.gelu(both.double(), approximate="tanh"), rows)
         check(
             lambda r: kernels.add_gated(x[r], both[r, : heads * size], both[r, -1:]),
             x.double() + both[:, : heads * size].double() * both[:, -1:].double().sigmoid(),
@@ -197,6 +198,7 @@ def test_threads_do_not_change_a_bit(isa: str) -> None:
                     kernels.gated_rms_norm(x, z, weight, 1e-6),
                     kernels.swiglu(x),
                     kernels.sigmoid_gate(x, z, heads=30),
+                    kernels.gelu_tanh(x),
                     kernels.add_gated(x, z, z[:, :1]),
                     kernels.PackedExperts(gate_up, down)(x, chosen, weights),
                     kernels.route(logits, 7)[1],

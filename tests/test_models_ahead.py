@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from ramet.models.decoder import Decoder
 from ramet.models.random import write_random_checkpoint
 from ramet.models.run import TrainingRun
 from ramet.models.states import PAGE_TOKENS, Span
+from tests.models_support import ties_to_the_lowest_index
 
-PRESETS = ("tiny", "tiny-moe", "tiny-deepseek-v3", "tiny-kimi", "tiny-deepseek-v32", "tiny-glm")
+PRESETS = ("tiny", "tiny-moe", "tiny-deepseek-v3", "tiny-kimi", "tiny-deepseek-v32", "tiny-glm", "tiny-deepseek-v4")
 LENGTH = 90  # beyond a page, and beyond the sparse presets' top-k
 
 
@@ -43,6 +45,8 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def reference(folder: Path, tokens: Tensor, guesses: int) -> list[int]:
     """The equations over the whole session at once, by the differentiable ops: guesses behind its last token."""
+    if (folder / "config.json").read_text().count('"deepseek_v4"'):
+        return v4_reference(folder, tokens, guesses)
     model, sources = loading._match(folder, ahead=True)
     for name, tensor in sources.tensors():
         loading._set(model, name, tensor, trainable=False)
@@ -57,6 +61,50 @@ def reference(folder: Path, tokens: Tensor, guesses: int) -> list[int]:
         x = model.ahead(model.embed_tokens(known), before, run)
         found.append(int(model._output(model.ahead.normed(x, run))[0, -1].argmax()))
         before = torch.cat([before, x[:, -1:]], 1)
+    return found
+
+
+@torch.no_grad()
+def v4_reference(folder: Path, tokens: Tensor, guesses: int) -> list[int]:
+    """By transformers' layers: of a model whose last layer, last collapse and norm are those of the part."""
+    transformers = pytest.importorskip("transformers")
+    told = {"dtype": torch.float32, "experts_implementation": "eager"}
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder, **told).eval()
+    tensors = load_file(folder / "model.safetensors")
+    part = {name.removeprefix("mtp.0."): tensor for name, tensor in tensors.items() if name.startswith("mtp.0.")}
+    config = json.loads((folder / "config.json").read_text())
+    layers, streams = config["num_hidden_layers"], config["hc_mult"]
+    own = ("enorm.", "hnorm.", "e_proj.", "h_proj.")
+    last = {name: tensor for name, tensor in part.items() if name.startswith(("hc_head_", "norm."))}
+    block = {f"layers.{layers}.{name}": part[name] for name in part if name not in last and not name.startswith(own)}
+    config["layer_types"].append("sliding_attention")
+    config["mlp_layer_types"].append("moe")
+    other = folder / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers + 1}))
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("mtp.")}
+    save_file(kept | block | last, other / "model.safetensors")
+    longer = transformers.AutoModelForCausalLM.from_pretrained(other, **told).eval()
+
+    def normed(x: Tensor, weight: Tensor) -> Tensor:
+        return x / (x.square().mean(-1, keepdim=True) + config["rms_norm_eps"]).sqrt() * weight
+
+    seen: list[Tensor] = []
+    plain.model.hc_head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with ties_to_the_lowest_index():
+        plain(tokens[None, :-1])
+    before = torch.cat([torch.zeros_like(seen[0][:, :1]), seen[0]], 1)
+    known, found = tokens[None], []
+    begin: list[Tensor] = []
+    longer.model.layers[layers].register_forward_pre_hook(lambda _, given: (begin[0], *given[1:]))
+    longer.model.layers[layers].register_forward_hook(lambda _, __, given: seen.append(given))
+    for _ in range(guesses):
+        token = normed(longer.model.embed_tokens(known), part["enorm.weight"]) @ part["e_proj.weight"].T
+        begin[:] = [token[:, :, None] + normed(before, part["hnorm.weight"]) @ part["h_proj.weight"].T]
+        assert begin[0].shape[2] == streams
+        found.append(int(longer(known).logits[0, -1].argmax()))  # what its other layers do is thrown away
+        known = torch.cat([known, torch.tensor([found[-1:]])], 1)
+        before = torch.cat([before, seen[-1][:, -1:]], 1)
     return found
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import io
 import json
-import math
 import shutil
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from ramet import models
-from ramet.models.decoder import Decoder
 from ramet.models.image_files import ImageError, read_image
 from ramet.models.images import QwenImages
 from ramet.models.images_kimi import KimiImages
 from ramet.models.loading import load_trainable, save
 from ramet.models.pictures import (
     Picture,
-    Placed,
     grid_positions,
     session_tokens,
     show,
@@ -38,8 +30,7 @@ from ramet.models.pictures import (
 from ramet.models.random import write_random_checkpoint
 from tests.models_support import Session
 from tests.pictures import drawing, files, film
-
-PAD = 7
+from tests.sight_support import PAD, kimis_function, kimis_oracle, loaded, oracle, prompt, run
 
 
 @pytest.fixture(scope="module")
@@ -54,34 +45,12 @@ def kimi(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def qwen_oracle(qwen: Path) -> Any:
-    return _oracle(qwen)
+    return oracle(qwen)
 
 
 @pytest.fixture(scope="module")
 def kimi_oracle(kimi: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Its weights as published; its config in transformers' words."""
-    folder = tmp_path_factory.mktemp("kimi-oracle") / "model"
-    shutil.copytree(kimi, folder)
-    config = json.loads((folder / "config.json").read_text())
-    vision = config["vision_config"]
-    words = {"pos_emb_time": 4, "merge_kernel_size": [2, 2], "patch_size": 4, "pos_emb_height": 6, "pos_emb_width": 6}
-    for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        words[name] = vision[f"vt_{name}"]
-    config |= {"vision_config": words, "projection_hidden_size": vision["vt_hidden_size"], "image_token_id": PAD}
-    (folder / "config.json").write_text(json.dumps(config))
-    return _oracle(folder)
-
-
-def _oracle(folder: Path) -> Any:
-    transformers = pytest.importorskip("transformers")
-    told = {"dtype": torch.float32, "experts_implementation": "eager"}
-    return transformers.AutoModelForImageTextToText.from_pretrained(folder, **told).eval()
-
-
-def _loaded(folder: Path) -> Decoder:
-    model = models.load(folder)
-    assert isinstance(model, Decoder)
-    return model
+    return kimis_oracle(kimi, tmp_path_factory.mktemp("kimi-oracle") / "model")
 
 
 def _upright(data: bytes) -> Image.Image:
@@ -123,7 +92,7 @@ def test_published_sizes_are_the_published_processors(height: int, width: int) -
 @settings(deadline=None, max_examples=300)
 def test_kimis_sizes_are_the_published_processors(height: int, width: int) -> None:
     images = KimiImages(14, 2, 4)
-    expected, padded = _kimis("navit_resize")(height, width, 14, 2, images.most, images.side)
+    expected, padded = kimis_function("navit_resize")(height, width, 14, 2, images.most, images.side)
     assert images.size(height, width, images.most) == expected
     assert tuple(side + -side % 28 for side in expected) == padded
 
@@ -131,27 +100,14 @@ def test_kimis_sizes_are_the_published_processors(height: int, width: int) -> No
 def test_kimis_patches_are_the_published_processors() -> None:
     for data in files().values():
         pixels = read_image(data)
-        (height, width), (tall, wide) = _kimis("navit_resize")(*pixels.shape[:2], 4, 2, 500, 40)
+        (height, width), (tall, wide) = kimis_function("navit_resize")(*pixels.shape[:2], 4, 2, 500, 40)
         smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
         values = torch.zeros(1, 3, tall, wide)  # black
         values[0, :, :height, :width] = torch.from_numpy(np.array(smaller)).permute(2, 0, 1)
-        expected, *grid = _kimis("patchify")(None, (values / 255 - 0.5) / 0.5, 4)
+        expected, *grid = kimis_function("patchify")(None, (values / 255 - 0.5) / 0.5, 4)
         picture = KimiImages(4, 2, 4, 500, 500, 40).image(pixels)
         assert picture.grid == (1, *grid)
         assert (KimiImages.patches(picture, 4) - expected[0].flatten(1)).abs().max() < 1e-6
-
-
-@cache
-def _kimis(name: str) -> Any:
-    """A function of transformers' processor, whose module needs more than is installed here."""
-    spec = importlib.util.find_spec("transformers")
-    if spec is None or spec.origin is None:
-        pytest.skip("transformers is not installed")
-    file = Path(spec.origin).parent / "models/kimi_k25/image_processing_kimi_k25.py"
-    found = [node for node in ast.walk(ast.parse(file.read_text())) if getattr(node, "name", None) == name]
-    scope: dict[str, Any] = {"math": math, "torch": torch}
-    exec(compile(ast.Module(found, []), str(file), "exec"), scope)
-    return scope[name]
 
 
 @given(st.integers(1, 40), st.integers(1, 2000), st.integers(1, 2000))
@@ -177,7 +133,7 @@ def _pictures(images: QwenImages | KimiImages) -> list[Picture]:
 
 
 def test_qwens_tower_against_transformers(qwen: Path, qwen_oracle: Any) -> None:
-    tower = _loaded(qwen).visual
+    tower = loaded(qwen).visual
     assert tower is not None
     images = tower.images(qwen)
     assert isinstance(images, QwenImages)
@@ -191,7 +147,7 @@ def test_qwens_tower_against_transformers(qwen: Path, qwen_oracle: Any) -> None:
 
 def test_kimis_tower_against_transformers(kimi: Path, kimi_oracle: Any) -> None:
     """For several frames transformers' own splitting by pictures miscounts: its tower and projector are asked."""
-    tower = _loaded(kimi).visual
+    tower = loaded(kimi).visual
     assert tower is not None
     images = tower.images(kimi)
     assert isinstance(images, KimiImages)
@@ -209,7 +165,7 @@ def test_a_pictures_bits_do_not_depend_on_the_number_of_threads(qwen: Path, kimi
     before = torch.get_num_threads()
     try:
         for folder in (qwen, kimi):
-            tower = _loaded(folder).visual
+            tower = loaded(folder).visual
             assert tower is not None
             picture = tower.images(folder).image(np.asarray(drawing(150, 100)))
             torch.set_num_threads(1)
@@ -224,7 +180,7 @@ def test_a_pictures_bits_do_not_depend_on_the_number_of_threads(qwen: Path, kimi
 def test_bfloat16_weights_give_the_bits_of_their_widening(tmp_path: Path, preset: str) -> None:
     half = write_random_checkpoint(tmp_path / "half", seed=3, preset=preset, dtype=torch.bfloat16)
     save(load_trainable(half), tmp_path / "wide")
-    narrow, wide = _loaded(half).visual, _loaded(tmp_path / "wide").visual
+    narrow, wide = loaded(half).visual, loaded(tmp_path / "wide").visual
     assert narrow is not None and wide is not None
     picture = narrow.images(half).image(np.asarray(drawing(90, 60)))
     assert torch.equal(narrow.encode(picture), wide.encode(picture))
@@ -233,45 +189,17 @@ def test_bfloat16_weights_give_the_bits_of_their_widening(tmp_path: Path, preset
 # --- in a session ---
 
 
-def _prompt(pictures: list[Picture], between: int = 5) -> tuple[list[int], list[Placed]]:
-    random = np.random.default_rng(1)
-    tokens: list[int] = random.integers(10, 250, between).tolist()
-    placed = []
-    for picture in pictures:
-        placed.append(Placed(len(tokens), picture))
-        tokens += [PAD] * picture.tokens + random.integers(10, 250, between).tolist()
-    return tokens, placed
-
-
-def _run(model: Decoder, tokens: list[int], placed: list[Placed], cuts: Callable[[int], int]) -> Tensor:
-    assert model.visual is not None
-    known: dict[bytes, Tensor] = {}
-
-    def rows(picture: Picture) -> Tensor:
-        assert model.visual is not None
-        if picture.digest not in known:
-            known[picture.digest] = model.visual.encode(picture)
-        return known[picture.digest]
-
-    session, out = Session(model), []
-    while session.position < len(tokens):
-        part = tokens[session.position :][: cuts(session.position)]
-        span = session.span(torch.tensor(part))
-        out.append(model.forward([show(span, part, placed, model.visual, rows)]))
-    return torch.cat(out)
-
-
 @pytest.mark.parametrize("family", ["qwen", "kimi"])
 def test_logits_against_transformers_and_cut_anywhere(family: str, request: pytest.FixtureRequest) -> None:
     folder, oracle = request.getfixturevalue(family), request.getfixturevalue(f"{family}_oracle")
-    model = _loaded(folder)
+    model = loaded(folder)
     assert model.visual is not None
     images: Any = model.visual.images(folder)
     pictures = [images.image(np.asarray(drawing(*size))) for size in ((90, 60, 1), (40, 130, 2), (90, 60, 3))]
-    tokens, placed = _prompt(pictures)
-    whole = _run(model, tokens, placed, lambda at: len(tokens))
+    tokens, placed = prompt(pictures)
+    whole = run(model, tokens, placed, lambda at: len(tokens))
     for size in (1, 7, 33):
-        assert torch.equal(_run(model, tokens, placed, lambda at, size=size: size), whole)  # type: ignore[misc]
+        assert torch.equal(run(model, tokens, placed, lambda at, size=size: size), whole)  # type: ignore[misc]
     kind = {"qwen": (8, 2), "kimi": (4,)}[family]
     patches = torch.cat([images.patches(picture, *kind) for picture in pictures])
     given: dict[str, Any] = {
@@ -285,14 +213,14 @@ def test_logits_against_transformers_and_cut_anywhere(family: str, request: pyte
     with torch.no_grad():
         expected = oracle(**given).logits[0]
     assert (whole - expected).abs().max() < 1e-4
-    assert (_run(model, tokens, _prompt(pictures[::-1])[1], lambda at: 50) - expected).abs().max() > 1e-2
+    assert (run(model, tokens, prompt(pictures[::-1])[1], lambda at: 50) - expected).abs().max() > 1e-2
 
 
 def test_a_film_against_transformers(qwen: Path, qwen_oracle: Any) -> None:
     """Its frames' patches, the times between them, and the logits."""
     module = pytest.importorskip("transformers.models.qwen3_vl.video_processing_qwen3_vl")
     processing = pytest.importorskip("transformers.models.qwen3_vl.processing_qwen3_vl")
-    model = _loaded(qwen)
+    model = loaded(qwen)
     assert model.visual is not None
     images = model.visual.images(qwen)
     assert isinstance(images, QwenImages)
@@ -306,22 +234,22 @@ def test_a_film_against_transformers(qwen: Path, qwen_oracle: Any) -> None:
     expected, *grid = module.Qwen3VLVideoProcessor.patchify(None, (values - 0.5) / 0.5, 8, 2, 2)
     patches = torch.cat([images.patches(part.picture, 8, 2) for part in shown])
     assert (patches - expected[0]).abs().max() < 1e-6
-    tokens, placed = _prompt([part.picture for part in shown])
+    tokens, placed = prompt([part.picture for part in shown])
     ids = torch.tensor([tokens])
     types = 2 * (ids == PAD).int()
     ids[ids == PAD] = qwen_oracle.config.video_token_id
     with torch.no_grad():
         told = {"pixel_values_videos": patches, "video_grid_thw": torch.tensor([grid]), "mm_token_type_ids": types}
         logits = qwen_oracle(input_ids=ids, **told).logits[0]
-    assert (_run(model, tokens, placed, lambda at: 19) - logits).abs().max() < 1e-4
+    assert (run(model, tokens, placed, lambda at: 19) - logits).abs().max() < 1e-4
 
 
 def test_a_session_batched_with_others_has_the_same_bits(qwen: Path) -> None:
-    model = _loaded(qwen)
+    model = loaded(qwen)
     assert model.visual is not None
     images = model.visual.images(qwen)
     one, two = ([images.image(np.asarray(drawing(90, 60, seed)))] for seed in (1, 2))
-    prompts = [_prompt(one), _prompt(two), (list(range(40)), []), _prompt(two + one)]
+    prompts = [prompt(one), prompt(two), (list(range(40)), []), prompt(two + one)]
     sessions = [Session(model) for _ in prompts]
     spans = [
         show(session.span(torch.tensor(tokens)), tokens, placed, model.visual, model.visual.encode)
@@ -331,7 +259,7 @@ def test_a_session_batched_with_others_has_the_same_bits(qwen: Path) -> None:
     together = model.forward(spans)
     start = 0
     for tokens, placed in prompts:
-        alone = _run(model, tokens, placed, lambda at: 11)
+        alone = run(model, tokens, placed, lambda at: 11)
         assert torch.equal(together[start : start + len(tokens)], alone)
         start += len(tokens)
 
@@ -339,7 +267,7 @@ def test_a_session_batched_with_others_has_the_same_bits(qwen: Path) -> None:
 def test_positions_are_the_published_ones(qwen: Path, qwen_oracle: Any) -> None:
     images = QwenImages.load(qwen, 8, 2, 2)
     pictures = [images.image(np.asarray(drawing(*size))) for size in ((90, 60), (20, 130), (64, 64))]
-    tokens, placed = _prompt(pictures)
+    tokens, placed = prompt(pictures)
     ids = torch.tensor([tokens])
     types = (ids == PAD).int()
     grids = torch.tensor([picture.grid for picture in pictures])
@@ -361,13 +289,13 @@ def test_a_sessions_tokens_name_its_pictures(qwen: Path) -> None:
     one, other = (images.image(np.asarray(drawing(90, 60, seed))) for seed in (1, 2))
     again = images.image(np.asarray(drawing(90, 60, 1)))
     assert one.digest == again.digest != other.digest
-    tokens, placed = _prompt([one, other])
+    tokens, placed = prompt([one, other])
     named = session_tokens(tokens, placed)
-    assert np.array_equal(named, session_tokens(tokens, _prompt([again, other])[1]))
-    assert (named != session_tokens(tokens, _prompt([other, one])[1])).sum() == 2 * (1 + one.tokens)
+    assert np.array_equal(named, session_tokens(tokens, prompt([again, other])[1]))
+    assert (named != session_tokens(tokens, prompt([other, one])[1])).sum() == 2 * (1 + one.tokens)
     assert (named < 0).sum() == 2 * (1 + one.tokens) and named.dtype == np.int32
     # found again among those of a longer prompt, at other places
-    longer, there = _prompt([other, again], between=9)
+    longer, there = prompt([other, again], between=9)
     back = vocabulary_tokens(named, longer, there)
     assert back is not None
     assert [each.position for each in back[1]] == [each.position for each in placed]
@@ -387,7 +315,7 @@ def test_a_copy_for_text_alone_reads_text_only(qwen: Path, tmp_path: Path) -> No
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("model.visual.")}
     assert 0 < len(kept) < len(tensors)
     save_file(kept, folder / "model.safetensors")
-    assert _loaded(folder).visual is None
+    assert loaded(folder).visual is None
     kept["model.visual.merger.norm.bias"] = tensors["model.visual.merger.norm.bias"]
     save_file(kept, folder / "model.safetensors")
     with pytest.raises(models.CheckpointError, match=r"tensor model\.visual\..* is missing"):
@@ -400,10 +328,10 @@ def test_a_tower_is_saved_as_it_was_read(family: str, request: pytest.FixtureReq
     save(load_trainable(folder), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads((folder / "config.json").read_text())
-    assert _loaded(tmp_path).fingerprint == _loaded(folder).fingerprint
+    assert loaded(tmp_path).fingerprint == loaded(folder).fingerprint
     save(load_trainable(folder), tmp_path / "text", nested=False)
     if family == "qwen":
-        assert _loaded(tmp_path / "text").visual is None
+        assert loaded(tmp_path / "text").visual is None
 
 
 @pytest.mark.parametrize(
@@ -446,7 +374,7 @@ def test_kimis_bounds_are_read_in_both_forms(tmp_path: Path) -> None:
 def test_a_processor_that_asks_for_something_else_is_refused(qwen: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(qwen, folder)
-    tower = _loaded(folder).visual
+    tower = loaded(folder).visual
     assert tower is not None
     for changes, message in (
         ({"image_mean": [0.4, 0.5, 0.5]}, "image_mean"),

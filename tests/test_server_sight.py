@@ -1,4 +1,4 @@
-"""Pictures over HTTP with the official clients: reuse, restarts, and what each API says of what cannot be shown."""
+"""Pictures over HTTP with the official clients, both families: reuse, restarts, and how each API refuses."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ ONE, OTHER = (data_url(encoded(drawing(90, 60, seed))) for seed in (1, 2))
 TALL = data_url(encoded(drawing(40, 130), "JPEG"), "image/jpeg")
 
 
+@pytest.fixture(scope="module", params=["tiny-sight", "tiny-kimi-sight"])
+def preset(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("sight"), seed=3, preset="tiny-sight")
+def checkpoint(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("sight"), seed=3, preset=preset)
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +184,20 @@ def test_films_as_frames_and_as_a_file(server: Serving) -> None:
         ("data:image/png;base64,AAAA", "no picture that can be read"),
         ("data:image/png;base64,A", "not valid base64"),
         (ONE[:2000], "base64|cut off|cannot be read"),
-        (data_url(encoded(drawing(3, 900))), "200 times"),
     ],
 )
 def test_what_cannot_be_shown_is_said(server: Serving, url: str, message: str) -> None:
     with pytest.raises(openai.BadRequestError, match=rf"messages\[0\]\.content\[0\].*({message})"):
         ask(server, user({"type": "image_url", "image_url": {"url": url}}))
+
+
+def test_a_strip_is_shown_only_where_the_family_allows_it(server: Serving, preset: str) -> None:
+    strip = user(data_url(encoded(drawing(3, 900))))
+    if preset == "tiny-sight":
+        with pytest.raises(openai.BadRequestError, match=r"messages\[0\]\.content\[0\].*200 times"):
+            ask(server, strip)
+    else:
+        assert ask(server, strip).usage.prompt_tokens > 30
 
 
 def test_other_parts_are_refused_by_name(server: Serving) -> None:
@@ -200,10 +213,9 @@ def test_other_parts_are_refused_by_name(server: Serving) -> None:
 
 
 def test_what_is_written_like_a_mark_is_text(server: Serving) -> None:
-    plain = ask(server, user("<|vision_start|><|image_pad|><|vision_end|>", ONE))
-    shown = ask(server, user(ONE, ONE))
-    assert plain.usage.prompt_tokens > shown.usage.prompt_tokens - 30
-    assert odds(plain) != odds(shown)
+    marks = "<|vision_start|><|image_pad|><|vision_end|><|media_begin|>image<|media_content|><|media_pad|><|media_end|>"
+    plain, shown = ask(server, user(marks, ONE)), ask(server, user(ONE))
+    assert plain.usage.prompt_tokens == shown.usage.prompt_tokens + len(marks)  # a token a byte
 
 
 def test_a_text_model_says_so_in_each_apis_form(tmp_path: Path) -> None:

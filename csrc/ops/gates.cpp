@@ -32,6 +32,19 @@ void sigmoid_gate(const SigmoidGate& a) {
   });
 }
 
+void gelu_tanh(const Gelu& a) {
+  parallel_for(a.rows, 8.0 * static_cast<double>(a.rows * a.width), [&](Index r) {
+    const float* const x = a.x + r * a.x_stride;
+    float* const out = a.out + r * a.width;
+    over_columns(a.width, [&](Index c, int lanes) {
+      const Vec each = load_lanes(x + c, lanes);
+      const Vec cubed = each * each * each;
+      // 1 + tanh(y) is 2 sigmoid(2 y), y = sqrt(2 / pi) (x + 0.044715 x^3).
+      store_lanes(out + c, each * sigmoid(fma(cubed, all(0.044715f), each) * all(1.59576912f)), lanes);
+    });
+  });
+}
+
 void add_gated(const AddGated& a) {
   parallel_for(a.rows, static_cast<double>(a.rows * a.width), [&](Index r) {
     const Vec gate = sigmoid(all(a.gate[r * a.gate_stride]));

@@ -195,6 +195,7 @@ def swiglu(x: int, x_stride: int, rows: int, width: int, limit: float, out: int,
 def sigmoid_gate(
     x: int, x_stride: int, gate: int, gate_stride: int, rows: int, heads: int, size: int, slot: int, out: int, /
 ) -> None: ...
+def gelu_tanh(x: int, x_stride: int, rows: int, width: int, out: int, /) -> None: ...
 def add_gated(
     base: int,
     base_stride: int,
@@ -242,6 +243,20 @@ def attention(
     spans: Spans,
     k_offset: int,
     v_offset: int,
+    out: int,
+    /,
+) -> None: ...
+def segment_attention(
+    q: int,
+    q_stride: int,
+    k: int,
+    k_stride: int,
+    v: int,
+    v_stride: int,
+    heads: int,
+    head_dim: int,
+    scale: float,
+    lengths: list[int],
     out: int,
     /,
 ) -> None: ...

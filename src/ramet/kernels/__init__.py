@@ -8,8 +8,8 @@ ones.
 Ops that read or write a session's states take `Spans`, built once per step.
 """
 
-from ramet.kernels.activations import add_gated, sigmoid_gate, swiglu
-from ramet.kernels.attention import attention
+from ramet.kernels.activations import add_gated, gelu_tanh, sigmoid_gate, swiglu
+from ramet.kernels.attention import attention, segment_attention
 from ramet.kernels.coded import CodedExperts, CodedHeads, CodedLinear, CodedMatrix
 from ramet.kernels.conv import causal_conv
 from ramet.kernels.delta_rule import delta_rule
@@ -45,6 +45,7 @@ __all__ = [
     "embed",
     "entry_attention",
     "gated_rms_norm",
+    "gelu_tanh",
     "hyper_collapse",
     "hyper_expand",
     "hyper_weights",
@@ -58,6 +59,7 @@ __all__ = [
     "rope_table",
     "route",
     "route_by_score",
+    "segment_attention",
     "select_entries",
     "set_isa",
     "set_threads",

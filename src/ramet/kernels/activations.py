@@ -38,6 +38,14 @@ def sigmoid_gate(x: Tensor, gate: Tensor, *, heads: int) -> Tensor:
     return out
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its usual approximation, `x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`: `[T, C]`."""
+    count, width = x.shape
+    out = torch.empty(count, width, dtype=torch.float32)
+    _ramet.gelu_tanh(*rows("x", x), count, width, out.data_ptr())
+    return out
+
+
 def add_gated(base: Tensor, x: Tensor, gate: Tensor) -> Tensor:
     """`base + sigmoid(gate) * x` with one gate per row: base and x `[T, H]`, gate `[T, 1]` -> `[T, H]`."""
     count, width = x.shape

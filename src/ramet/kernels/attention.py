@@ -1,6 +1,8 @@
-"""Causal attention over pages."""
+"""Attention: causal over pages, and among all rows of a segment."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,5 +41,24 @@ def attention(
         *rows("k", k, kv_heads * head_dim, spans.rows),
         *rows("v", v, kv_heads * head_dim, spans.rows),
         heads, kv_heads, head_dim, scale, spans.native, k_offset, v_offset, out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
+def segment_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, heads: int, scale: float) -> Tensor:
+    """Attention in which all rows of a segment see each other, and none outside it: `[T, heads * D]` each.
+
+    `lengths` are those of the segments, T in all. A running softmax goes over blocks of 128 keys, in order, so a row's
+    bits depend on its segment alone.
+    """
+    count, width = q.shape
+    if heads < 1 or width == 0 or width % heads:
+        raise ValueError(f"q has {width} columns: no {heads} heads")
+    if min(lengths, default=0) < 0 or sum(lengths) != count:
+        raise ValueError(f"q has {count} rows, but the segments {list(lengths)} have {sum(lengths)}")
+    out = torch.empty(count, width, dtype=torch.float32)
+    _ramet.segment_attention(
+        *rows("q", q), *rows("k", k, width, count), *rows("v", v, width, count),
+        heads, width // heads, scale, [length for length in lengths if length], out.data_ptr(),
     )  # fmt: skip
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, Self
@@ -53,17 +54,18 @@ class Config(Protocol):
 
 class Ahead(Layer):
     """The part of a model that guesses one token further (multi-token prediction, MTP), from a token's embedding and
-    what the output layer saw at the token before it. Its call `(embedded, before, run)`, `[..., hidden]`, gives what a
-    further guess begins from; it writes rows as any layer does. Before a session's first token there are zeros.
+    what the model made of the token before it (`Decoder.seen_ahead`, `[..., width]`). Its call `(embedded, before,
+    run)` gives what a further guess begins from, `[..., width]`; it writes rows as any layer does. Before a session's
+    first token there are zeros.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.last = Recurrent("ahead.last", (config.hidden_size,))
-        """What the output layer saw at the session's last token."""
+        self.last = Recurrent("ahead.last", (width,))
+        """What `Decoder.seen_ahead` gave at the session's last token."""
 
     def normed(self, x: Tensor, run: Run) -> Tensor:
-        """What the model's output layer is to see: `[..., hidden] -> [..., hidden]`."""
+        """What the model's output layer is to see: `[..., width] -> [..., hidden]`."""
         raise NotImplementedError
 
 
@@ -123,6 +125,10 @@ class Decoder(nn.Module):
             x = layer(x, run)
         return x
 
+    def seen_ahead(self, x: Tensor, run: Run) -> Tensor:
+        """Of `hidden`'s rows, what guessing ahead begins from: what the output layer sees."""
+        return self.norm(x, run)
+
     def logits(self, x: Tensor, run: Run) -> Tensor:
         """The last norm and the output layer: `[..., hidden] -> [..., vocab]`."""
         return self._output(self.norm(x, run))
@@ -154,7 +160,7 @@ class Decoder(nn.Module):
         run = ServingRun(spans, self.layout)
         x = self.hidden(run)
         if self.ahead is not None:
-            hidden = self.norm(x, run)
+            hidden = self.seen_ahead(x, run)
             run.chosen = None
             self.ahead(run.seen(self.embed_tokens(run.tokens)), run.before(hidden, self.ahead.last.name), run)
             end = 0
@@ -167,13 +173,15 @@ class Decoder(nn.Module):
     def draft(self, spans: Sequence[Span], guesses: int, before: Sequence[Tensor | None]) -> None:
         """Guess the last tokens of spans: see `models.base.Model.draft`. The model must be packed.
 
-        One known token is met with what the output layer saw at the one before it; each further guess with what the
-        part itself gave for the last. Of equal scores the lowest id is taken.
+        One known token is met with what the model made of the one before it; each further guess with what the part
+        itself gave for the last. Of equal scores the lowest id is taken. States are left as they were.
         """
         assert self.ahead is not None
         known = [len(span.tokens) - guesses for span in spans]
-        offset = self.layout.fixed_offsets[self.ahead.last.name]
-        last = [span.state[offset : offset + self.config.hidden_size][None] for span in spans]
+        offset, width = self.layout.fixed_offsets[self.ahead.last.name], self.ahead.last.shape[0]
+        last = [span.state[offset : offset + width][None] for span in spans]
+        own = [self._own_states(span) for span in spans]
+        saved = [[state.clone() for state in states] for states in own]
         x = torch.cat([rows for pair in zip(last, before, strict=True) for rows in pair if rows is not None])
         parts = [
             Span(span.tokens[:n], span.position, span.pages, span.state, positions=_some(span.positions, 0, n))
@@ -190,6 +198,20 @@ class Decoder(nn.Module):
                 parts[i] = Span(
                     span.tokens[at : at + 1], span.position + at, span.pages, span.state, positions=positions
                 )
+        for states, before_it in zip(own, saved, strict=True):
+            for state, value in zip(states, before_it, strict=True):
+                state.copy_(value)
+
+    def _own_states(self, span: Span) -> list[Tensor]:
+        """Those states of a session that only guessing changes: recurrent states and windows of the part's layers."""
+        assert self.ahead is not None
+        states = [value for module in self.ahead.modules() for value in vars(module).values()]
+        found = []
+        for state in states:
+            if isinstance(state, Recurrent | Window) and state is not self.ahead.last:
+                offset = self.layout.fixed_offsets[state.name]
+                found.append(span.state[offset : offset + math.prod(state.shape)])
+        return found
 
     def _check(self, span: Span) -> None:
         count = span.tokens.numel()

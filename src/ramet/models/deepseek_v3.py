@@ -166,7 +166,7 @@ class PredictAhead(Ahead):
     """
 
     def __init__(self, config: DeepseekV3Config, rope: Rope, indexer: Layer | None) -> None:
-        super().__init__(config)
+        super().__init__(config.hidden_size)
         hidden, eps = config.hidden_size, config.rms_norm_eps
         self.enorm, self.hnorm = RMSNorm(hidden, eps), RMSNorm(hidden, eps)
         self.eh_proj = Linear(2 * hidden, hidden)

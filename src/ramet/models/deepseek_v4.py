@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ramet import kernels
 from ramet.errors import RametError
-from ramet.models.decoder import Config, Decoder
+from ramet.models.decoder import Ahead, Config, Decoder
 from ramet.models.deepseek_v4_config import HASH, HEAVY, SLIDING, SPARSE, DeepseekV4Config
 from ramet.models.errors import CheckpointError
 from ramet.models.hyper_connections import HyperConnection
@@ -100,7 +100,9 @@ class Attention(Layer):
 
     def __init__(self, config: DeepseekV4Config, layer: int, plain: Rope, stretched: Rope) -> None:
         super().__init__()
-        kind, name, eps = config.layer_types[layer], f"layers.{layer}", config.rms_norm_eps
+        # beyond the last layer: `PredictAhead`
+        kind = SLIDING if layer == config.num_hidden_layers else config.layer_types[layer]
+        name, eps = f"layers.{layer}", config.rms_norm_eps
         hidden, self.heads, self.size = config.hidden_size, config.num_attention_heads, config.head_dim
         self.window = config.sliding_window
         self.rope, self.start = plain if kind == SLIDING else stretched, self.size - config.qk_rope_head_dim
@@ -169,7 +171,7 @@ class Router(Linear):
         self.routing = Routing(top_k, score="sqrtsoftplus", scale=config.routed_scaling_factor)
         self.bias: Tensor | None = None
         self.tid2eid: Tensor | None = None
-        if config.mlp_layer_types[layer] == HASH:
+        if layer < config.num_hidden_layers and config.mlp_layer_types[layer] == HASH:
             table = torch.empty(config.vocab_size, top_k, dtype=torch.int64)
             self.tid2eid = nn.Parameter(table, requires_grad=False)
         else:
@@ -238,6 +240,33 @@ class DecoderLayer(Layer):
         return self.hc_ffn.expand(streams, self.ffn(self.ffn_norm(x, run), run), weights)
 
 
+class PredictAhead(Ahead):
+    """A token's embedding and the residual streams before it, each normed and mapped, through one more layer, whose
+    attention has a window alone; then a collapse and a norm of its own. The streams are what a further guess begins
+    from.
+
+    The published files may repeat the embedding and the output layer here; the model's own are used.
+    """
+
+    def __init__(self, config: DeepseekV4Config, rope: Rope) -> None:
+        super().__init__(config.hc_mult * config.hidden_size)
+        hidden, eps = config.hidden_size, config.rms_norm_eps
+        self.streams = config.hc_mult
+        self.enorm, self.hnorm = RMSNorm(hidden, eps), RMSNorm(hidden, eps)
+        self.e_proj, self.h_proj = Linear(hidden, hidden), Linear(hidden, hidden)
+        self.block = DecoderLayer(config, config.num_hidden_layers, rope, rope)
+        self.hc_head = _hyper_connection(config, head=True)
+        self.norm = RMSNorm(hidden, eps)
+
+    def forward(self, embedded: Tensor, before: Tensor, run: Run) -> Tensor:
+        streams = self.hnorm(before.reshape(-1, embedded.shape[1]), run)  # each stream by its own rms
+        token = self.e_proj(self.enorm(embedded, run)).repeat_interleave(self.streams, 0)
+        return self.block(self.h_proj(streams, add=token).view(before.shape), run)
+
+    def normed(self, x: Tensor, run: Run) -> Tensor:
+        return self.norm(self.hc_head.collapse(x)[0], run)
+
+
 class DeepseekV4(Decoder):
     """The model."""
 
@@ -249,6 +278,7 @@ class DeepseekV4(Decoder):
                 head="head.",
                 embed="embed.",
                 others=(("hc_attn.", "hc_attn_"), ("hc_ffn.", "hc_ffn_"), ("hc_head.", "hc_head_")),
+                ahead="mtp.0.",
             ),
         ),
         experts=("w1", "w3", "w2"),
@@ -266,6 +296,15 @@ class DeepseekV4(Decoder):
         super().__init__(config, layers)
         self.streams = config.hc_mult
         self.hc_head = _hyper_connection(config, head=True)
+        self.rope = plain
+
+    def make_ahead(self) -> Ahead:
+        assert isinstance(self.config, DeepseekV4Config)
+        return PredictAhead(self.config, self.rope)
+
+    def seen_ahead(self, x: Tensor, run: Run) -> Tensor:
+        """The residual streams as they are."""
+        return x
 
     def hidden(self, run: Run) -> Tensor:
         """The residual streams after all layers, `[T, streams * hidden]`."""

@@ -38,10 +38,10 @@ class Names:
             return self.visual + parameter.removeprefix("visual.")
         if parameter.startswith("embed_tokens."):
             return self.body + self.embed + parameter.removeprefix("embed_tokens.")
-        if self.ahead and parameter.startswith("ahead."):
-            return self.ahead + parameter.removeprefix("ahead.").removeprefix("block.")
         for ours, theirs in self.others:
             parameter = parameter.replace(ours, theirs)
+        if self.ahead and parameter.startswith("ahead."):
+            return self.ahead + parameter.removeprefix("ahead.").removeprefix("block.")
         return self.body + parameter
 
 

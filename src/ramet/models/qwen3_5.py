@@ -139,7 +139,7 @@ class PredictAhead(Ahead):
     """A token's embedding and what is before it, each normed, as one through a layer of attention."""
 
     def __init__(self, config: Qwen3_5Config, rope: Rope) -> None:
-        super().__init__(config)
+        super().__init__(config.hidden_size)
         hidden, eps = config.hidden_size, config.rms_norm_eps
         self.pre_fc_norm_embedding = RMSNorm(hidden, eps, zero_centred=True)
         self.pre_fc_norm_hidden = RMSNorm(hidden, eps, zero_centred=True)

@@ -30,7 +30,13 @@ from ramet.models.qwen3_5_config import MoEConfig, Qwen3_5Config
 from ramet.models.vision_kimi import KimiVisionConfig
 from ramet.models.vision_qwen3_5 import Qwen3_5VisionConfig
 
-_SIGHT = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+_SIGHT = {
+    "qwen3_5": ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    "kimi_k25": (
+        *("<|media_begin|>", "<|media_content|>", "<|media_end|>", "<|media_pad|>", "<|kimi_k25_video_placeholder|>"),
+    ),
+}
+"""The marks of pictures, by chat format."""
 _DSML = {
     "control": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
     "tags": ("｜DSML｜",),
@@ -119,6 +125,16 @@ _TINY_SIGHT = {
     "num_position_embeddings": 64,
     "patch_size": 8,
 }
+_TINY_KIMI_SIGHT = {
+    "vt_hidden_size": 32,
+    "text_hidden_size": 32,
+    "vt_intermediate_size": 40,
+    "vt_num_hidden_layers": 2,
+    "vt_num_attention_heads": 2,
+    "patch_size": 4,
+    "init_pos_emb_height": 6,
+    "init_pos_emb_width": 6,
+}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("qwen3_5", _TINY),
     "tiny-moe": ("qwen3_5", _TINY | {"moe": MoEConfig(8, 2, 16, 24)}),
@@ -198,8 +214,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tiny-deepseek-v3": ("deepseek_v3", _TINY_LATENT),
     "tiny-kimi": ("kimi_k25", _TINY_LATENT),
-    # With a vision tower, which the chat template, Qwen3.5's, does not know of.
-    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": KimiVisionConfig(32, 32, 40, 2, 2, 4, 6, 6)}),
+    "tiny-kimi-sight": ("kimi_k25", _TINY_LATENT | {"vision": _TINY_KIMI_SIGHT}),
     "tiny-deepseek-v32": ("deepseek_v32", _TINY_SPARSE),
     "tiny-glm": ("glm_moe_dsa", _TINY_SPARSE),
 }
@@ -245,9 +260,11 @@ def write_random_checkpoint(
     model, config_type, chat = _FAMILIES[family]
     sizes = sizes | config_overrides
     vision = sizes.get("vision")
-    size = write_tokenizer(folder, corpus, corpus_vocabulary, chat, sight=isinstance(vision, dict))
-    if isinstance(vision, dict):
-        sizes["vision"] = _with_sight(folder, vision)
+    size = write_tokenizer(folder, corpus, corpus_vocabulary, chat, sight=vision is not None)
+    if vision is not None:
+        vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+        write = _with_qwens_sight if family == "qwen3_5" else _with_kimis_sight
+        sizes["vision"] = write(folder, vision, [vocabulary[mark] for mark in _SIGHT[chat]])
     config = config_type(**({"vocab_size": -(-size // 64) * 64} | sizes))
     if config.vocab_size < size:
         raise ValueError(f"vocab_size {config.vocab_size} is less than the tokenizer's {size}")
@@ -258,11 +275,9 @@ def write_random_checkpoint(
     return folder
 
 
-def _with_sight(folder: Path, sizes: dict[str, Any]) -> Qwen3_5VisionConfig:
-    """The tower's config, with the tokenizer's marks; writes the processors' configs, of small pictures."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    vocabulary = tokenizer.get_vocab()
-    start, end, image, video = (vocabulary[mark] for mark in _SIGHT)
+def _with_qwens_sight(folder: Path, sizes: dict[str, Any], tokens: list[int]) -> Qwen3_5VisionConfig:
+    """The tower's config, with the tokens of `_SIGHT`; writes the processors' configs, of small pictures."""
+    start, end, image, video = tokens
     marks = {
         "image_token_id": image,
         "video_token_id": video,
@@ -286,6 +301,24 @@ def _with_sight(folder: Path, sizes: dict[str, Any]) -> Qwen3_5VisionConfig:
     return config
 
 
+def _with_kimis_sight(folder: Path, sizes: dict[str, Any], tokens: list[int]) -> KimiVisionConfig:
+    """As `_with_qwens_sight`; one config for pictures and films, in the published words."""
+    config = KimiVisionConfig(**sizes, media_placeholder_token_id=tokens[3])
+    processor = {
+        "in_patch_limit": 48 * config.merge**2,
+        "in_patch_limit_each_frame": 24 * config.merge**2,
+        "patch_limit_on_one_side": 64,
+        "patch_size": config.patch_size,
+        "merge_kernel_size": config.merge,
+        "temporal_merge_kernel_size": config.init_pos_emb_time,
+        "fixed_output_tokens": None,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    _write_json(folder / "preprocessor_config.json", {"media_proc_cfg": processor})
+    return config
+
+
 def write_tokenizer(
     folder: Path,
     corpus: Iterable[str] | None = None,
@@ -300,7 +333,7 @@ def write_tokenizer(
     """
     words = _CHAT[chat]
     control, tags, ends = words["control"], ("<think>", "</think>", *words["tags"]), words["ends"]
-    control += _SIGHT if sight else ()
+    control += _SIGHT[chat] if sight else ()
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()

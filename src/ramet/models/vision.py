@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from ramet import kernels
 from ramet.models.layers import Layer
 
-_SCORES = 1 << 22
-"""Attention scores held at a time; float32."""
-
 
 class BiasLinear(Layer):
     """`W x + b`; the weight may have more dimensions (a convolution over patches), which are flattened."""
@@ -35,40 +32,13 @@ class BiasLinear(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.packed is not None, "a tower runs packed"
-        return self.packed(x).add_(self.bias)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by its usual approximation, `x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`: `[T, C]`."""
-    return kernels.sigmoid_gate(x, (x * x * x * 0.044715 + x) * (2 * math.sqrt(2 / math.pi)), heads=1)
+        return self.packed(x, add=self.bias.expand(x.shape[0], -1))
 
 
 def gelu(x: Tensor) -> Tensor:
     """`x * (1 + erf(x / sqrt 2)) / 2`: `[T, C]`."""
     wide = x.double()
     return (wide * 0.5 * (1 + torch.erf(wide * math.sqrt(0.5)))).float()
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, lengths: list[int]) -> Tensor:
-    """Softmax attention in which all rows of a stretch see each other: `[T, heads * D]` each, and the result.
-
-    `lengths` are those of the stretches, T in all. Scores are scaled by `D ** -0.5`.
-    """
-    size = q.shape[1] // heads
-    out = torch.empty_like(q)
-    start = 0
-    for length in lengths:
-        rows = slice(start, start + length)
-        start += length
-        step = max(1, _SCORES // length)
-        for head in range(heads):
-            columns = slice(head * size, (head + 1) * size)
-            keys = kernels.PackedLinear(k[rows, columns] * size**-0.5)
-            values = kernels.PackedLinear(v[rows, columns].t())
-            for at in range(rows.start, rows.stop, step):
-                some = slice(at, min(at + step, rows.stop))
-                out[some, columns] = values(torch.softmax(keys(q[some, columns]), dim=-1))
-    return out
 
 
 def resampled(table: Tensor, grid: tuple[int, int], *, cubic: bool) -> Tensor:

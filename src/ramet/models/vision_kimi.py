@@ -19,7 +19,7 @@ from ramet.models.images_kimi import KimiImages
 from ramet.models.layers import Layer, LayerNorm
 from ramet.models.pictures import Picture, Placed
 from ramet.models.rope import Rope
-from ramet.models.vision import BiasLinear, attend, gelu, gelu_tanh, resampled
+from ramet.models.vision import BiasLinear, gelu, resampled
 
 _EPS = 1e-5
 
@@ -145,7 +145,7 @@ class TowerMLP(Layer):
         self.fc1 = BiasLinear(config.vt_intermediate_size, config.vt_hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc1(gelu_tanh(self.fc0(x)))
+        return self.fc1(kernels.gelu_tanh(self.fc0(x)))
 
 
 class Block(Layer):
@@ -155,6 +155,7 @@ class Block(Layer):
         super().__init__()
         width = config.vt_hidden_size
         self.heads = config.vt_num_attention_heads
+        self.scale = (width // self.heads) ** -0.5
         self.norm0 = LayerNorm(width, _EPS)
         self.norm1 = LayerNorm(width, _EPS)
         self.wqkv = BiasLinear(width, 3 * width)
@@ -164,7 +165,7 @@ class Block(Layer):
     def forward(self, x: Tensor, table: Tensor) -> Tensor:
         q, k, v = self.wqkv(self.norm0(x)).chunk(3, dim=1)
         q, k = (kernels.rope(part, table, heads=self.heads, interleaved=True) for part in (q, k))
-        x = x + self.wo(attend(q, k, v, self.heads, [x.shape[0]]))
+        x = x + self.wo(kernels.segment_attention(q, k, v, [x.shape[0]], heads=self.heads, scale=self.scale))
         return x + self.mlp(self.norm1(x))
 
 

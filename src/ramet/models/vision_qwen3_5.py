@@ -19,7 +19,7 @@ from ramet.models.images import QwenImages
 from ramet.models.layers import Layer, LayerNorm
 from ramet.models.pictures import Picture, Placed, grid_positions
 from ramet.models.rope import Rope
-from ramet.models.vision import BiasLinear, attend, gelu, gelu_tanh, resampled
+from ramet.models.vision import BiasLinear, gelu, resampled
 
 _EPS = 1e-6
 
@@ -114,13 +114,14 @@ class Attention(Layer):
     def __init__(self, config: Qwen3_5VisionConfig) -> None:
         super().__init__()
         self.heads = config.num_heads
+        self.scale = (config.hidden_size // config.num_heads) ** -0.5
         self.qkv = BiasLinear(config.hidden_size, 3 * config.hidden_size)
         self.proj = BiasLinear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, table: Tensor, lengths: list[int]) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=1)
         q, k = (kernels.rope(part, table, heads=self.heads) for part in (q, k))
-        return self.proj(attend(q, k, v, self.heads, lengths))
+        return self.proj(kernels.segment_attention(q, k, v, lengths, heads=self.heads, scale=self.scale))
 
 
 class TowerMLP(Layer):
@@ -132,7 +133,7 @@ class TowerMLP(Layer):
         self.linear_fc2 = BiasLinear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear_fc2(gelu_tanh(self.linear_fc1(x)))
+        return self.linear_fc2(kernels.gelu_tanh(self.linear_fc1(x)))
 
 
 class Block(Layer):
