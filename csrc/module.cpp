@@ -296,6 +296,19 @@ void bind_entries(nb::module_& m) {
   });
 }
 
+void bind_memory(nb::module_& m) {
+  m.attr("POSTING_ROWS") = kPostingRows;
+  m.def("rank_postings", [](Index pieces, Address starts, Address lists, Address postings, Address sizes, bool scoped,
+                            bool one_kind, Index terms, Address weights, std::int64_t turns, double mean_length,
+                            double k1, double b, Index k, Address rows, Address scores) {
+    nb::gil_scoped_release released;
+    return ops().rank_postings({pieces, longs(starts), longs(lists),
+                                reinterpret_cast<const std::uint32_t* const*>(postings), longs(sizes), scoped, one_kind,
+                                terms, reinterpret_cast<const double*>(weights), turns, mean_length, k1, b, k,
+                                reinterpret_cast<std::int64_t*>(rows), reinterpret_cast<double*>(scores)});
+  });
+}
+
 }  // namespace
 
 NB_MODULE(_ramet, m) {
@@ -314,4 +327,5 @@ NB_MODULE(_ramet, m) {
   bind_sessions(m);
   bind_hyper_connections(m);
   bind_entries(m);
+  bind_memory(m);
 }

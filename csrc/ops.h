@@ -14,6 +14,8 @@ using Index = std::ptrdiff_t;
 
 constexpr int kPanel = 32;       // outputs per panel of packed weights
 constexpr int kPageTokens = 64;  // tokens per page
+constexpr int kPostingRowBits = 14;
+constexpr int kPostingRows = 1 << kPostingRowBits;  // rows that the postings of one piece of a list lie among
 
 // Weights in panels: [ceil(outputs / kPanel)][inputs][kPanel], the last panel filled up with zeros. bfloat16 values are
 // interleaved within the 32 of one input: 0, 16, 1, 17, ..., so that 32-bit lanes hold two vectors.
@@ -323,6 +325,26 @@ struct EntryAttention {
   float* out;
 };
 
+// Lists of postings in pieces, each within an aligned block of kPostingRows rows: row in the block (14 bits), frequency of
+// the term - 1 (5), length of the turn in terms (13). The pieces are sorted by block, list and first row; list 0 is that
+// of the scope, 1 that of the kind, 2 + t that of term t. Rows that are not on the former two, if they count, are left
+// out; frequencies are those in the scope.
+struct RankPostings {
+  Index pieces;
+  const std::int64_t* starts;            // a row of its block
+  const std::int64_t* lists;
+  const std::uint32_t* const* postings;  // ascending
+  const std::int64_t* sizes;
+  bool scoped, one_kind;
+  Index terms;
+  const double* weights;
+  std::int64_t turns;                    // in the scope
+  double mean_length, k1, b;
+  Index k;
+  std::int64_t* rows;                    // the k best, equal ones in the order of rows
+  double* scores;
+};
+
 struct Ops {
   void (*linear)(const Linear&);
   void (*head_linear)(const HeadLinear&);
@@ -349,6 +371,7 @@ struct Ops {
   void (*compress)(const Compress&);
   void (*select_entries)(const SelectEntries&);
   void (*entry_attention)(const EntryAttention&);
+  Index (*rank_postings)(const RankPostings&);  // how many there are
 };
 
 }  // namespace ramet

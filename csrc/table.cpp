@@ -28,6 +28,7 @@ void hyper_expand(const HyperExpand&);
 void compress(const Compress&);
 void select_entries(const SelectEntries&);
 void entry_attention(const EntryAttention&);
+Index rank_postings(const RankPostings&);
 
 extern const Ops ops;
 // In the order of the table, one a line.
@@ -57,6 +58,7 @@ const Ops ops = {
     compress,
     select_entries,
     entry_attention,
+    rank_postings,
 };
 
 }  // namespace ramet::RAMET_ISA

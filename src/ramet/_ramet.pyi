@@ -1,9 +1,11 @@
-"""The compiled kernels: addresses and sizes in, nothing checked. Private to `ramet.kernels`."""
+"""The compiled kernels: addresses and sizes in, nothing checked. Private to `ramet.kernels`; `ramet.memory`,
+which needs no tensors, takes its two ops from here."""
 
 from collections.abc import Sequence
 
 PANEL: int
 PAGE_TOKENS: int
+POSTING_ROWS: int
 
 class Spans:
     def __init__(
@@ -339,3 +341,22 @@ def entry_attention(
     out: int,
     /,
 ) -> None: ...
+def rank_postings(
+    pieces: int,
+    starts: int,
+    lists: int,
+    postings: int,
+    sizes: int,
+    scoped: bool,
+    one_kind: bool,
+    terms: int,
+    weights: int,
+    turns: int,
+    mean_length: float,
+    k1: float,
+    b: float,
+    k: int,
+    rows: int,
+    scores: int,
+    /,
+) -> int: ...
