@@ -345,6 +345,20 @@ struct RankPostings {
   double* scores;
 };
 
+// The rows, of `among` or of [0, count), whose codes are nearest to `code` by Hamming distance.
+struct NearCodes {
+  const std::uint64_t* codes;  // [rows][words]
+  const std::uint8_t* marks;   // of every row; 0: it has no code
+  Index words;
+  const std::int64_t* among;   // or null
+  Index count;
+  const std::uint64_t* code;
+  std::uint8_t mark;           // 0: rows of any mark but 0
+  std::int64_t most;           // so many, or those that are as far as the last of them, too
+  std::int64_t* rows;          // in the order of `among`
+  Index room;                  // how many rows fit
+};
+
 struct Ops {
   void (*linear)(const Linear&);
   void (*head_linear)(const HeadLinear&);
@@ -372,6 +386,7 @@ struct Ops {
   void (*select_entries)(const SelectEntries&);
   void (*entry_attention)(const EntryAttention&);
   Index (*rank_postings)(const RankPostings&);  // how many there are
+  Index (*near_codes)(const NearCodes&);        // likewise
 };
 
 }  // namespace ramet

@@ -29,6 +29,7 @@ void compress(const Compress&);
 void select_entries(const SelectEntries&);
 void entry_attention(const EntryAttention&);
 Index rank_postings(const RankPostings&);
+Index near_codes(const NearCodes&);
 
 extern const Ops ops;
 // In the order of the table, one a line.
@@ -59,6 +60,7 @@ const Ops ops = {
     select_entries,
     entry_attention,
     rank_postings,
+    near_codes,
 };
 
 }  // namespace ramet::RAMET_ISA

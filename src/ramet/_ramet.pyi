@@ -360,3 +360,16 @@ def rank_postings(
     scores: int,
     /,
 ) -> int: ...
+def near_codes(
+    codes: int,
+    marks: int,
+    words: int,
+    among: int,
+    count: int,
+    code: int,
+    mark: int,
+    most: int,
+    rows: int,
+    room: int,
+    /,
+) -> int: ...
