@@ -101,7 +101,7 @@ class StoredLists:
     def write(self, first: int, end: int, gathered: Gathered) -> None:
         """Add the postings of the new rows [first, end)."""
         _, opened, _ = self._segments()
-        new = _cut(first, end)
+        new = cut(first, end)
         merged = [start for start in opened if any(begin <= start < stop for begin, stop in new)]
         old: dict[str, bytes] = {}
         if merged:
@@ -165,7 +165,7 @@ def _size(postings: Postings) -> int:
     return _ENTRY + postings.packed.nbytes + postings.starts.nbytes + postings.sizes.nbytes
 
 
-def _cut(first: int, end: int) -> list[tuple[int, int]]:
+def cut(first: int, end: int) -> list[tuple[int, int]]:
     """The segments (first row, end) that come of new rows [first, end); the first may begin before them."""
     cut, at = [], first
     for level in LEVELS:
