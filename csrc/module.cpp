@@ -298,12 +298,18 @@ void bind_entries(nb::module_& m) {
 
 void bind_memory(nb::module_& m) {
   m.attr("POSTING_ROWS") = kPostingRows;
-  m.def("rank_postings", [](Index pieces, Address starts, Address lists, Address postings, Address sizes, bool scoped,
-                            bool one_kind, Index terms, Address weights, std::int64_t turns, double mean_length,
+  m.attr("POSTING_BOUNDS") = kPostingBounds;
+  m.def("bound_postings", [](Address postings, Address sizes, Index pieces, Address bounds) {
+    ops().bound_postings({reinterpret_cast<const std::uint32_t*>(postings), longs(sizes), pieces,
+                          reinterpret_cast<std::uint32_t*>(bounds)});
+  });
+  m.def("rank_postings", [](Index pieces, Address starts, Address lists, Address postings, Address sizes,
+                            Address bounds, bool scoped, bool one_kind, Index terms, Address weights, std::int64_t turns, double mean_length,
                             double k1, double b, Index k, Address rows, Address scores) {
     nb::gil_scoped_release released;
     return ops().rank_postings({pieces, longs(starts), longs(lists),
-                                reinterpret_cast<const std::uint32_t* const*>(postings), longs(sizes), scoped, one_kind,
+                                reinterpret_cast<const std::uint32_t* const*>(postings), longs(sizes),
+                                reinterpret_cast<const std::uint32_t*>(bounds), scoped, one_kind,
                                 terms, reinterpret_cast<const double*>(weights), turns, mean_length, k1, b, k,
                                 reinterpret_cast<std::int64_t*>(rows), reinterpret_cast<double*>(scores)});
   });

@@ -16,6 +16,10 @@ constexpr int kPanel = 32;       // outputs per panel of packed weights
 constexpr int kPageTokens = 64;  // tokens per page
 constexpr int kPostingRowBits = 14;
 constexpr int kPostingRows = 1 << kPostingRowBits;  // rows that the postings of one piece of a list lie among
+constexpr std::uint32_t kPostingFrequencies = 31;
+constexpr int kPostingLengthShift = kPostingRowBits + 5;
+constexpr int kPostingLengths = 1 << (32 - kPostingLengthShift);
+constexpr int kPostingBounds = 4;  // postings that stand for the best of a piece
 
 // Weights in panels: [ceil(outputs / kPanel)][inputs][kPanel], the last panel filled up with zeros. bfloat16 values are
 // interleaved within the 32 of one input: 0, 16, 1, 17, ..., so that 32-bit lanes hold two vectors.
@@ -335,6 +339,7 @@ struct RankPostings {
   const std::int64_t* lists;
   const std::uint32_t* const* postings;  // ascending
   const std::int64_t* sizes;
+  const std::uint32_t* bounds;           // [pieces][kPostingBounds]
   bool scoped, one_kind;
   Index terms;
   const double* weights;
@@ -343,6 +348,13 @@ struct RankPostings {
   Index k;
   std::int64_t* rows;                    // the k best, equal ones in the order of rows
   double* scores;
+};
+
+struct BoundPostings {
+  const std::uint32_t* postings;  // of all pieces, one after the other
+  const std::int64_t* sizes;
+  Index pieces;
+  std::uint32_t* bounds;          // [pieces][kPostingBounds]
 };
 
 // The rows, of `among` or of [0, count), whose codes are nearest to `code` by Hamming distance.
@@ -385,6 +397,7 @@ struct Ops {
   void (*compress)(const Compress&);
   void (*select_entries)(const SelectEntries&);
   void (*entry_attention)(const EntryAttention&);
+  void (*bound_postings)(const BoundPostings&);
   Index (*rank_postings)(const RankPostings&);  // how many there are
   Index (*near_codes)(const NearCodes&);        // likewise
 };

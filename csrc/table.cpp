@@ -28,6 +28,7 @@ void hyper_expand(const HyperExpand&);
 void compress(const Compress&);
 void select_entries(const SelectEntries&);
 void entry_attention(const EntryAttention&);
+void bound_postings(const BoundPostings&);
 Index rank_postings(const RankPostings&);
 Index near_codes(const NearCodes&);
 
@@ -59,6 +60,7 @@ const Ops ops = {
     compress,
     select_entries,
     entry_attention,
+    bound_postings,
     rank_postings,
     near_codes,
 };

@@ -13,10 +13,9 @@ namespace ramet::RAMET_ISA {
 namespace {
 
 constexpr std::uint32_t kRowMask = kPostingRows - 1;
-constexpr std::uint32_t kFrequencyMask = 31;
-constexpr int kLengthShift = kPostingRowBits + 5, kLengths = 1 << (32 - kLengthShift);
 constexpr double kSlack = 1 + 1e-9;  // sums differ in their last bits with the order of their parts
 constexpr Index kLists = 2;          // before the terms: the list of the scope, and that of the kind
+constexpr Index kNear = 64;
 constexpr Index kScan = 16;          // a lookup costs about as much as so many postings that are passed over
 
 struct Best {
@@ -29,10 +28,10 @@ bool better(const Best& a, const Best& b) { return a.score > b.score || (a.score
 class Ranking {
  public:
   explicit Ranking(const RankPostings& a)
-      : a_(a), idf_(count(a.terms)), order_(count(a.terms)), left_(count(a.terms) + 1), norm_(kLengths),
+      : a_(a), idf_(count(a.terms)), order_(count(a.terms)), left_(count(a.terms) + 1), norm_(kPostingLengths),
         scores_(kPostingRows), allowed_(kPostingRows), touched_(kPostingRows + 1), rows_(kPostingRows),
         first_(count(a.terms + kLists + 1)) {
-    for (int length = 0; length < kLengths; ++length)
+    for (int length = 0; length < kPostingLengths; ++length)
       norm_[count(length)] = a.k1 * (1 - a.b + a.b * length / std::max(a.mean_length, 1e-9));
   }
 
@@ -74,7 +73,7 @@ class Ranking {
     }
   }
 
-  // The idf of every term in the scope, the order in which they are taken, and what those from each on may add.
+  // The idf of every term in the scope, and the order in which they are taken.
   void weigh() {
     std::vector<std::int64_t> frequency(count(a_.terms));
     for_blocks([&](std::int64_t) {
@@ -98,12 +97,23 @@ class Ranking {
     }
     std::stable_sort(order_.begin(), order_.end(),
                      [this](Index x, Index y) { return idf_[count(x)] > idf_[count(y)]; });
-    for (Index i = a_.terms; i-- > 0;) left_[count(i)] = left_[count(i + 1)] + idf_[count(order_[count(i)])];
+  }
+
+  // What the terms from each on may add in this block.
+  void bound() {
+    for (Index i = a_.terms; i-- > 0;) {
+      const Index term = order_[count(i)];
+      double most = 0;
+      for (Index piece = first_[count(kLists + term)]; piece < first_[count(kLists + term + 1)]; ++piece)
+        for (int j = 0; j < kPostingBounds; ++j)
+          most = std::max(most, impact(term, a_.bounds[piece * kPostingBounds + j]));
+      left_[count(i)] = left_[count(i + 1)] + most;
+    }
   }
 
   double impact(Index term, std::uint32_t posting) const {
-    const double frequency = static_cast<double>((posting >> kPostingRowBits & kFrequencyMask) + 1);
-    return idf_[count(term)] * (frequency / (frequency + norm_[posting >> kLengthShift]));
+    const double frequency = static_cast<double>((posting >> kPostingRowBits & kPostingFrequencies) + 1);
+    return idf_[count(term)] * (frequency / (frequency + norm_[posting >> kPostingLengthShift]));
   }
 
   template <bool filtered>
@@ -115,6 +125,7 @@ class Ranking {
       if (a_.one_kind) for_postings(1, [this](std::uint32_t posting) { allowed_[posting & kRowMask] |= 2; });
     }
     const double floor = static_cast<Index>(best_.size()) < a_.k ? 0 : best_.front().score;
+    bound();
     Index touched = 0, next = 0;
     for (; next < a_.terms && left_[count(next)] * kSlack > floor; ++next) {
       const Index term = order_[count(next)];
@@ -161,7 +172,14 @@ class Ranking {
         for (Index i = 0; i < candidates; ++i) {
           const std::uint32_t row = rows_[count(i)];
           const std::uint32_t* at = postings;
-          for (Index n = size; n > 1;) {
+          Index within = size;
+          // In a long list a row is about where it would be if all were as far apart.
+          const Index low = (row * size >> kPostingRowBits) - kNear, high = low + 2 * kNear;
+          if (low >= 0 && high < size && (postings[low] & kRowMask) <= row && (postings[high] & kRowMask) > row) {
+            at += low;
+            within = 2 * kNear;
+          }
+          for (Index n = within; n > 1;) {
             const Index half = n / 2;
             at += (at[half] & kRowMask) <= row ? half : 0;
             n -= half;
@@ -184,7 +202,7 @@ class Ranking {
   }
 
   const RankPostings& a_;
-  std::vector<double> idf_;    // times the weight and k1 + 1: the most that a term can add
+  std::vector<double> idf_;  // times the weight and k1 + 1
   std::vector<Index> order_;
   std::vector<double> left_, norm_, scores_;
   std::vector<std::uint8_t> allowed_;

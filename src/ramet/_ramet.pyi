@@ -6,6 +6,7 @@ from collections.abc import Sequence
 PANEL: int
 PAGE_TOKENS: int
 POSTING_ROWS: int
+POSTING_BOUNDS: int
 
 class Spans:
     def __init__(
@@ -341,12 +342,14 @@ def entry_attention(
     out: int,
     /,
 ) -> None: ...
+def bound_postings(postings: int, sizes: int, pieces: int, bounds: int, /) -> None: ...
 def rank_postings(
     pieces: int,
     starts: int,
     lists: int,
     postings: int,
     sizes: int,
+    bounds: int,
     scoped: bool,
     one_kind: bool,
     terms: int,

@@ -162,7 +162,7 @@ class StoredLists:
 
 
 def _size(postings: Postings) -> int:
-    return _ENTRY + postings.packed.nbytes + postings.starts.nbytes + postings.sizes.nbytes
+    return _ENTRY + sum(part.nbytes for part in (postings.starts, postings.sizes, postings.packed, postings.bounds))
 
 
 def cut(first: int, end: int) -> list[tuple[int, int]]:

@@ -65,23 +65,33 @@ class Postings:
     """int64 [pieces]: how many postings each has."""
     packed: NDArray[np.uint32]
     """uint32 [sum of sizes]."""
+    bounds: NDArray[np.uint32]
+    """uint32 [pieces, 4]: postings that stand for the best of each piece; see csrc/ops/bound_postings.cpp."""
 
     @classmethod
     def of(cls, parts: Sequence[tuple[int, bytes]]) -> Self:
         """Those in (start, postings as they are stored)."""
         starts = np.array([start for start, _ in parts], np.int64)
         sizes = np.array([len(data) // 4 for _, data in parts], np.int64)
-        return cls(starts, sizes, np.frombuffer(b"".join([data for _, data in parts]), "<u4"))
+        packed = np.frombuffer(b"".join([data for _, data in parts]), "<u4")
+        bounds = np.empty((len(parts), _ramet.POSTING_BOUNDS), np.uint32)
+        _ramet.bound_postings(_at(packed), _at(sizes), len(parts), _at(bounds))
+        return cls(starts, sizes, packed, bounds)
 
     def joined(self, other: Postings) -> Postings:
         """These and later ones."""
-        pairs = ((self.starts, other.starts), (self.sizes, other.sizes), (self.packed, other.packed))
-        return Postings(*(np.concatenate(pair) for pair in pairs))  # type: ignore[arg-type]
+        return Postings(
+            np.concatenate([self.starts, other.starts]),
+            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.packed, other.packed]),
+            np.concatenate([self.bounds, other.bounds]),
+        )
 
     def in_blocks(self, blocks: Rows) -> Postings:
         """Those of the pieces in these blocks (row // BLOCK)."""
         chosen = np.isin(self.starts // BLOCK, blocks)
-        return Postings(self.starts[chosen], self.sizes[chosen], self.packed[np.repeat(chosen, self.sizes)])
+        packed = self.packed[np.repeat(chosen, self.sizes)]
+        return Postings(self.starts[chosen], self.sizes[chosen], packed, self.bounds[chosen])
 
     @property
     def rows(self) -> Rows:
@@ -203,28 +213,29 @@ def rank(
     found = lists.read([*kinds, *terms], blocks)
     of_kind = found.pop(0) if kinds else []
     parts = [(index, part) for index, own in enumerate([scope, of_kind, *found]) for part in own]
-    starts, owners, addresses, sizes = _pieces(parts)
+    starts, owners, addresses, sizes, bounds = _pieces(parts)
     k = min(k, sum(len(part.packed) for own in found for part in own))
     rows, scores = np.empty(k, np.int64), np.empty(k)
     weighing = np.array([weights[term] if counted else 1 for term in terms], np.float64)
     count = _ramet.rank_postings(
-        len(starts), _at(starts), _at(owners), _at(addresses), _at(sizes), conversation is not None, kind is not None,
-        len(terms), _at(weighing), turns, mean, K1 if counted else 0.0, B, k, _at(rows), _at(scores),
+        len(starts), _at(starts), _at(owners), _at(addresses), _at(sizes), _at(bounds), conversation is not None,
+        kind is not None, len(terms), _at(weighing), turns, mean, K1 if counted else 0.0, B, k, _at(rows), _at(scores),
     )  # fmt: skip
     return list(zip(rows[:count].tolist(), scores[:count].tolist(), strict=True))
 
 
-def _pieces(parts: Sequence[tuple[int, Postings]]) -> tuple[Rows, Rows, Rows, Rows]:
-    """Of every piece of (list, part), in the order of blocks, lists and rows: start, list, address, size."""
+def _pieces(parts: Sequence[tuple[int, Postings]]) -> tuple[Rows, Rows, Rows, Rows, NDArray[np.uint32]]:
+    """Of every piece of (list, part), in the order of blocks, lists and rows: start, list, address, size, bounds."""
     if not parts:
         none = np.empty(0, np.int64)
-        return none, none, none, none
+        return none, none, none, none, none.astype(np.uint32)
     starts = np.concatenate([part.starts for _, part in parts])
     sizes = np.concatenate([part.sizes for _, part in parts])
     owners = np.repeat(np.array([index for index, _ in parts]), [len(part.starts) for _, part in parts])
     ends = [_at(part.packed) + 4 * (np.cumsum(part.sizes) - part.sizes) for _, part in parts]
     order = np.lexsort((starts, owners, starts // BLOCK))
-    return starts[order], owners[order], np.concatenate(ends)[order], sizes[order]
+    bounds = np.concatenate([part.bounds for _, part in parts])
+    return starts[order], owners[order], np.concatenate(ends)[order], sizes[order], bounds[order]
 
 
 def _at(array: NDArray[Any]) -> int:
