@@ -313,13 +313,13 @@ void bind_memory(nb::module_& m) {
                                 terms, reinterpret_cast<const double*>(weights), turns, mean_length, k1, b, k,
                                 reinterpret_cast<std::int64_t*>(rows), reinterpret_cast<double*>(scores)});
   });
-  m.def("near_codes", [](Address codes, Address marks, Index words, Address among, Index count, Address code, int mark,
-                         std::int64_t most, Address rows, Index room) {
+  m.def("near_codes", [](Address codes, Address marks, Index words, Address among, Index count, Address code,
+                         Address question, Index dimensions, int mark, Index looked, Index most, Address rows) {
     nb::gil_scoped_release released;
     return ops().near_codes({reinterpret_cast<const std::uint64_t*>(codes),
                              reinterpret_cast<const std::uint8_t*>(marks), words, longs(among), count,
-                             reinterpret_cast<const std::uint64_t*>(code), static_cast<std::uint8_t>(mark), most,
-                             reinterpret_cast<std::int64_t*>(rows), room});
+                             reinterpret_cast<const std::uint64_t*>(code), floats(question), dimensions,
+                             static_cast<std::uint8_t>(mark), looked, most, reinterpret_cast<std::int64_t*>(rows)});
   });
 }
 

@@ -357,18 +357,20 @@ struct BoundPostings {
   std::uint32_t* bounds;          // [pieces][kPostingBounds]
 };
 
-// The rows, of `among` or of [0, count), whose codes are nearest to `code` by Hamming distance.
+// Of the `looked` rows, among `among` or [0, count), whose codes are nearest to `code` by Hamming distance (and those that
+// are as far as the last of them): the `most` whose signs have the largest dot product with the question.
 struct NearCodes {
-  const std::uint64_t* codes;  // [rows][words]
+  const std::uint64_t* codes;  // [rows][words]: the sign of a dimension a bit, the first the highest of a byte
   const std::uint8_t* marks;   // of every row; 0: it has no code
   Index words;
   const std::int64_t* among;   // or null
   Index count;
   const std::uint64_t* code;
+  const float* question;
+  Index dimensions;
   std::uint8_t mark;           // 0: rows of any mark but 0
-  std::int64_t most;           // so many, or those that are as far as the last of them, too
-  std::int64_t* rows;          // in the order of `among`
-  Index room;                  // how many rows fit
+  Index looked, most;
+  std::int64_t* rows;          // ascending
 };
 
 struct Ops {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ramet.memory import lists, postings
 from ramet.memory.base import KINDS, Kind
-from ramet.memory.codes import HAMMING, Codes, encode, pack
+from ramet.memory.codes import LOOKED, Codes, encode, pack
 from ramet.memory.entities import entities
 from ramet.memory.postings import BLOCK, Gathered, Postings, Rows
 from ramet.memory.sqlite import SqliteStore
@@ -207,7 +207,7 @@ def test_the_nearest_codes(
         found = codes.nearest(question, most, kind, chosen)
     there = [i for i in range(count) if kind in (None, kinds[i]) and (chosen is None or rows[i] in chosen)]
     distances = np.bitwise_count(encode(vectors[there]) ^ encode(question[None])).sum(axis=1)
-    limit = np.sort(distances)[: HAMMING * most][-1] if there else 0
+    limit = np.sort(distances)[: LOOKED * most][-1] if there else 0
     near = [i for i, distance in zip(there, distances, strict=True) if distance <= limit]
     promise = {int(rows[i]): float(question @ (vectors[i] > 0)) for i in near}
     assert sorted(found.tolist()) == found.tolist() and set(found.tolist()) <= set(promise)

@@ -370,9 +370,11 @@ def near_codes(
     among: int,
     count: int,
     code: int,
+    question: int,
+    dimensions: int,
     mark: int,
+    looked: int,
     most: int,
     rows: int,
-    room: int,
     /,
 ) -> int: ...

@@ -19,11 +19,11 @@ from ramet.memory.postings import Rows
 
 BLOCK_BITS = 8
 """Codes are stored in blocks of 256 consecutive rows."""
-CANDIDATES = 400
+CANDIDATES = 300
 """Vectors that are compared: at least this many, and `PER_HIT` for each hit that is asked for."""
 PER_HIT = 8
-HAMMING = 10
-"""Codes that are looked at for each vector that is compared."""
+LOOKED = 12
+"""Near codes that the question is held against, for each vector that is compared."""
 
 
 def encode(vectors: Vector) -> NDArray[np.uint64]:
@@ -77,23 +77,18 @@ class Codes:
             self._codes[rows] = np.ascontiguousarray(records[:, 2:]).view("<u8")
 
     def nearest(self, vector: Vector, most: int, kind: Kind | None, rows: Rows | None) -> Rows:
-        """The `most` rows of the codes that promise the highest cosines with a vector [d], ascending.
+        """The `most` rows whose codes promise the highest cosines with a vector [d], ascending.
 
         Among `rows` (None: all) of `kind` (None: any). All of them, if they are not more.
         """
         if rows is not None:
             rows = np.ascontiguousarray(rows[rows < self._end])
         count = self._end if rows is None else len(rows)
+        vector = np.ascontiguousarray(vector, np.float32)
         code, mark = encode(vector[None]), 0 if kind is None else KINDS.index(kind) + 1
-        near = np.empty(count, np.int64)
+        near = np.empty(min(most, count), np.int64)
         found = _ramet.near_codes(
             self._codes.ctypes.data, self._marks.ctypes.data, self.words, 0 if rows is None else rows.ctypes.data,
-            count, code.ctypes.data, mark, HAMMING * most, near.ctypes.data, count,
+            count, code.ctypes.data, vector.ctypes.data, len(vector), mark, LOOKED * most, most, near.ctypes.data,
         )  # fmt: skip
-        near = near[:found]
-        if found <= most:
-            return near
-        # The question's own values against the signs: where it is weak, a sign that differs says little.
-        signs = np.unpackbits(self._codes[near].view(np.uint8), axis=1, count=len(vector))
-        promise = signs.astype(np.float32) @ vector
-        return np.sort(near[np.argpartition(-promise, most)[:most]])
+        return near[:found]
