@@ -2,7 +2,7 @@
 
 A code has one bit a dimension. The Hamming distance of codes estimates the angle between their vectors, so the nearest
 few thousand codes hold the nearest few dozen vectors. Of those, the question itself against the signs (Gordo and
-Perronnin 2011, "Asymmetric distances for binary embeddings") leaves a few hundred, which are then compared as they are.
+Perronnin 2011, "Asymmetric distances for binary embeddings") leaves a thousand, which are then compared as they are.
 48 bytes a turn at 384 dimensions.
 """
 
@@ -19,10 +19,10 @@ from ramet.memory.postings import Rows
 
 BLOCK_BITS = 8
 """Codes are stored in blocks of 256 consecutive rows."""
-CANDIDATES = 300
+CANDIDATES = 1000
 """Vectors that are compared: at least this many, and `PER_HIT` for each hit that is asked for."""
-PER_HIT = 8
-LOOKED = 12
+PER_HIT = 16
+LOOKED = 6
 """Near codes that the question is held against, for each vector that is compared."""
 
 
