@@ -326,7 +326,7 @@ void bind_memory(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_ramet, m) {
-  m.doc() = "Ramet's compiled CPU kernels. Private: use ramet.kernels.";
+  m.doc() = "Ramet's compiled CPU kernels. Private: use ramet.kernels and ramet.memory.";
   m.def("build_id", &build_id);
   m.def("isa", &isa);
   m.def("available_isas", &available_isas);

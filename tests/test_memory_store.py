@@ -82,6 +82,12 @@ def test_dense_is_cosine(store: SqlStore) -> None:
         store.dense(np.ones(3, np.float32), 1)
 
 
+def test_an_older_format_is_refused(opened: Callable[[], SqlStore]) -> None:
+    opened().note("format", "1")
+    with pytest.raises(MemoryStoreError, match=r"is of format 1, .* reads format 2: export it"):
+        opened()
+
+
 def test_kinds_are_searched_apart(store: SqlStore) -> None:
     vectors = random_vectors(4)
     summary = Turn("sum", "c", "s", 0, "", "A cat in Oslo", kind="summary", sources=("c:0", "c:1"))

@@ -1,5 +1,5 @@
 """The compiled kernels: addresses and sizes in, nothing checked. Private to `ramet.kernels`; `ramet.memory`,
-which needs no tensors, takes its two ops from here."""
+which needs no tensors, takes its ops from here."""
 
 from collections.abc import Sequence
 

@@ -84,17 +84,15 @@ class StoredLists:
                 fresh[name].append((row, data))
         found = []
         for name in names:
-            cut = bisect_right(fresh[name], sealed.stop - 1, key=lambda part: part[0])
-            parts = [known[name][1]] if name in known else []
-            if cut or name not in known:
-                newly = Postings.of(fresh[name][:cut])
-                parts = [parts[0].joined(newly) if parts else newly]
-            if blocks is None and sealed.stop > (known[name][0] if name in known else 0):
-                self._keep(name, sealed.stop, parts[0])
-            if blocks is not None and name in known:
-                parts[0] = parts[0].in_blocks(blocks)
-            if cut < len(fresh[name]):
-                parts.append(Postings.of(fresh[name][cut:]))
+            before, kept = known.get(name, (0, Postings.of([])))
+            edge = bisect_right(fresh[name], sealed.stop - 1, key=lambda part: part[0])
+            if edge:
+                kept = kept.joined(Postings.of(fresh[name][:edge])) if before else Postings.of(fresh[name][:edge])
+            if blocks is None and sealed.stop > before:
+                self._keep(name, sealed.stop, kept)
+            if blocks is not None and before:
+                kept = kept.in_blocks(blocks)
+            parts = [kept, Postings.of(fresh[name][edge:])]
             found.append([part for part in parts if len(part.packed)])
         return found
 
