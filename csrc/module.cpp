@@ -381,10 +381,37 @@ void bind_entries(nb::module_& m) {
   });
 }
 
+void bind_memory(nb::module_& m) {
+  m.attr("POSTING_ROWS") = kPostingRows;
+  m.attr("POSTING_BOUNDS") = kPostingBounds;
+  m.def("bound_postings", [](Address postings, Address sizes, Index pieces, Address bounds) {
+    ops().bound_postings({reinterpret_cast<const std::uint32_t*>(postings), longs(sizes), pieces,
+                          reinterpret_cast<std::uint32_t*>(bounds)});
+  });
+  m.def("rank_postings", [](Index pieces, Address starts, Address lists, Address postings, Address sizes,
+                            Address bounds, bool scoped, bool one_kind, Index terms, Address weights, std::int64_t turns, double mean_length,
+                            double k1, double b, Index k, Address rows, Address scores) {
+    nb::gil_scoped_release released;
+    return ops().rank_postings({pieces, longs(starts), longs(lists),
+                                reinterpret_cast<const std::uint32_t* const*>(postings), longs(sizes),
+                                reinterpret_cast<const std::uint32_t*>(bounds), scoped, one_kind,
+                                terms, reinterpret_cast<const double*>(weights), turns, mean_length, k1, b, k,
+                                reinterpret_cast<std::int64_t*>(rows), reinterpret_cast<double*>(scores)});
+  });
+  m.def("near_codes", [](Address codes, Address marks, Index words, Address among, Index count, Address code,
+                         Address question, Index dimensions, int mark, Index looked, Index most, Address rows) {
+    nb::gil_scoped_release released;
+    return ops().near_codes({reinterpret_cast<const std::uint64_t*>(codes),
+                             reinterpret_cast<const std::uint8_t*>(marks), words, longs(among), count,
+                             reinterpret_cast<const std::uint64_t*>(code), floats(question), dimensions,
+                             static_cast<std::uint8_t>(mark), looked, most, reinterpret_cast<std::int64_t*>(rows)});
+  });
+}
+
 }  // namespace
 
 NB_MODULE(_ramet, m) {
-  m.doc() = "Ramet's compiled CPU kernels. Private: use ramet.kernels.";
+  m.doc() = "Ramet's compiled CPU kernels. Private: use ramet.kernels and ramet.memory.";
   m.def("build_id", &build_id);
   m.def("isa", &isa);
   m.def("available_isas", &available_isas);
@@ -400,4 +427,5 @@ NB_MODULE(_ramet, m) {
   bind_sessions(m);
   bind_hyper_connections(m);
   bind_entries(m);
+  bind_memory(m);
 }

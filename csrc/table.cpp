@@ -32,6 +32,9 @@ void hyper_expand(const HyperExpand&);
 void compress(const Compress&);
 void select_entries(const SelectEntries&);
 void entry_attention(const EntryAttention&);
+void bound_postings(const BoundPostings&);
+Index rank_postings(const RankPostings&);
+Index near_codes(const NearCodes&);
 
 extern const Ops ops;
 // In the order of the table, one a line.
@@ -65,6 +68,9 @@ const Ops ops = {
     compress,
     select_entries,
     entry_attention,
+    bound_postings,
+    rank_postings,
+    near_codes,
 };
 
 }  // namespace ramet::RAMET_ISA

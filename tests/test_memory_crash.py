@@ -26,7 +26,7 @@ def check(file: Path, acknowledged: list[str]) -> None:
         assert store._rows("PRAGMA quick_check") == [("ok",)]
         stored = {turn.id: vector for turn, vector in store.scan()}
         assert set(acknowledged) <= set(stored)
-        assert store.count() == store.totals()[0] == len(stored) and all(v is not None for v in stored.values())
+        assert store.count() == store._lists.totals()[0] == len(stored) and all(v is not None for v in stored.values())
         found = {hit.id for hit in store.lexical("oslo", len(stored) + 1)}
         near = {hit.id for hit in store.dense(np.ones(8, np.float32), len(stored) + 1)}
         assert found == near == set(stored)

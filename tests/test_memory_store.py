@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from ramet.memory import postings
+from ramet.memory import lists
 from ramet.memory.base import MemoryStoreError, Turn
 from ramet.memory.entities import entities
 from ramet.memory.sql import SqlStore
@@ -42,8 +42,7 @@ def bm25(turns: list[Turn], query: str) -> list[tuple[str, float]]:
 
 @pytest.mark.parametrize("conversation", [None, "conversation 1", "unknown"])
 def test_lexical_is_bm25(store: SqlStore, conversation: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postings, "BLOCK_BITS", 5)
-    monkeypatch.setattr(postings, "BLOCK", 32)
+    monkeypatch.setattr(lists, "LEVELS", (32, 8, 2))
     turns = random_turns(400)
     assert store.add(turns[:150]) + store.add(turns[150:]) == 400
     scope = [turn for turn in turns if conversation in (None, turn.conversation)]
@@ -81,6 +80,12 @@ def test_dense_is_cosine(store: SqlStore) -> None:
             np.testing.assert_allclose([hit.score for hit in found], cosines[best], atol=1e-3)
     with pytest.raises(MemoryStoreError, match="24 dimensions"):
         store.dense(np.ones(3, np.float32), 1)
+
+
+def test_an_older_format_is_refused(opened: Callable[[], SqlStore]) -> None:
+    opened().note("format", "1")
+    with pytest.raises(MemoryStoreError, match=r"is of format 1, .* reads format 2: export it"):
+        opened()
 
 
 def test_kinds_are_searched_apart(store: SqlStore) -> None:
@@ -194,7 +199,7 @@ def test_delete_takes_what_was_derived(store: SqlStore) -> None:
         [hit.score for hit in store.lexical("word1 oslo other", 9)], [s for _, s in bm25(left, "word1 oslo other")]
     )
     store.delete([turn.id for turn in left])
-    assert store.count() == 0 and store.totals() == (0, 0) and store.sizes(postings.ALL) == {}
+    assert store.count() == 0 and store._lists.totals() == (0, 0)
     assert store._rows("SELECT count(*) FROM lists")[0][0] == 0
 
 

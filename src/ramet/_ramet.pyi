@@ -1,9 +1,12 @@
-"""The compiled kernels: addresses and sizes in, nothing checked. Private to `ramet.kernels`."""
+"""The compiled kernels: addresses and sizes in, nothing checked. Private to `ramet.kernels`; `ramet.memory`,
+which needs no tensors, takes its ops from here."""
 
 from collections.abc import Sequence
 
 PANEL: int
 PAGE_TOKENS: int
+POSTING_ROWS: int
+POSTING_BOUNDS: int
 
 class Spans:
     def __init__(
@@ -400,3 +403,39 @@ def entry_attention(
     out: int,
     /,
 ) -> None: ...
+def bound_postings(postings: int, sizes: int, pieces: int, bounds: int, /) -> None: ...
+def rank_postings(
+    pieces: int,
+    starts: int,
+    lists: int,
+    postings: int,
+    sizes: int,
+    bounds: int,
+    scoped: bool,
+    one_kind: bool,
+    terms: int,
+    weights: int,
+    turns: int,
+    mean_length: float,
+    k1: float,
+    b: float,
+    k: int,
+    rows: int,
+    scores: int,
+    /,
+) -> int: ...
+def near_codes(
+    codes: int,
+    marks: int,
+    words: int,
+    among: int,
+    count: int,
+    code: int,
+    question: int,
+    dimensions: int,
+    mark: int,
+    looked: int,
+    most: int,
+    rows: int,
+    /,
+) -> int: ...

@@ -59,7 +59,8 @@ _OPENING = frozenset('.!?:;…\n"“(*-—–')
 _SUBJECT = re.compile(r",|'s|’s| (?:and [A-Z]|is|was|has|had|will|said|says|told|went|loves?|likes?|lives?|works?)\b")
 
 _MARK = re.compile(r"[/@_#\d]")
-_RELATIVE = ("yesterday", "today", "tonight", "tomorrow", "last ", "next ", "this ", " ago")
+_DIGIT = re.compile(r"[0-9]")
+_NEAR_WORDS = ("yesterday", "today", "tonight", "tomorrow", "last night", "this morning")
 
 
 def entities(text: str, time: datetime | None = None) -> tuple[str, ...]:
@@ -128,7 +129,7 @@ def _dates(text: str, time: datetime | None) -> list[tuple[int, int, str]]:
             found.append((match.start(), match.end(), name))
 
     # Most texts hold nothing that could begin a date: cheap tests spare them the patterns.
-    dated = any(digit in text for digit in "0123456789")
+    dated = _DIGIT.search(text)
     for match in _ISO.finditer(text) if dated else ():
         keep(match, _day(int(match[1]), int(match[2]), int(match[3])))
     for pattern, day, month in ((_DAY_MONTH, 1, 2), (_MONTH_DAY, 2, 1)) if dated else ():
@@ -138,16 +139,17 @@ def _dates(text: str, time: datetime | None) -> list[tuple[int, int, str]]:
                 keep(match, _day(year, _MONTH[match[month].rstrip(".").lower()], int(match[day])))
     for match in _MONTH_YEAR.finditer(text) if dated else ():
         keep(match, f"{match[2]}-{_MONTH[match[1].rstrip('.').lower()]:02}")
-    if time is not None and any(word in lower for word in _RELATIVE):
-        for match in _NEAR.finditer(text):
+    if time is not None:
+        for match in _NEAR.finditer(text) if any(word in lower for word in _NEAR_WORDS) else ():
             keep(match, _shifted(time, _NEAR_DAYS.get(match[1].lower(), 0)))
-        for match in _AGO.finditer(text):
+        for match in _AGO.finditer(text) if " ago" in lower else ():
             count = _COUNTS.get(match[1].lower()) or int(match[1])
             keep(match, _ago(time, count, match[2].lower()))
-        for match in _LAST_DAY.finditer(text):
+        relative = "last " in lower or "next " in lower or "this " in lower
+        for match in _LAST_DAY.finditer(text) if relative else ():
             ahead = (_DAYS.index(match[2].lower()) - time.weekday() - 1) % 7 + 1
             keep(match, _shifted(time, ahead if match[1].lower() == "next" else ahead - 7 or -7))
-        for match in _LAST.finditer(text):
+        for match in _LAST.finditer(text) if relative else ():
             step = {"last": -1, "this": 0, "next": 1}[match[1].lower()]
             keep(match, _ago(time, -step, match[2].lower()))
     return found

@@ -34,8 +34,7 @@ CREATE TABLE IF NOT EXISTS derivations (
     source bigint NOT NULL, derived bigint NOT NULL, place integer NOT NULL, PRIMARY KEY (source, derived, place));
 CREATE INDEX IF NOT EXISTS derivations_back ON derivations (derived);
 CREATE TABLE IF NOT EXISTS lists (
-    name text COLLATE "C" NOT NULL, block bigint NOT NULL, data bytea NOT NULL, PRIMARY KEY (name, block))
-    WITH (fillfactor = 70);
+    start bigint NOT NULL, name text COLLATE "C" NOT NULL, data bytea NOT NULL, PRIMARY KEY (start, name));
 ALTER TABLE lists ALTER data SET STORAGE EXTERNAL
 """
 
@@ -90,13 +89,6 @@ class PostgresStore(SqlStore):
         if rows:
             with self._connection.cursor() as cursor:
                 self._guarded(lambda: cursor.executemany(_dialect(statement).encode(), rows))
-
-    def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
-        self._many(
-            "INSERT INTO lists VALUES (?, ?, ?) ON CONFLICT (name, block) "
-            "DO UPDATE SET data = lists.data || excluded.data",
-            blobs,
-        )
 
     def _begin(self, *, write: bool) -> None:
         if self._connection.closed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -14,16 +15,17 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ramet.memory import postings
-from ramet.memory.base import Hit, Kind, MemoryStoreError, Turn, Vector
+from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.entities import entities
-from ramet.memory.postings import Blobs, Scope
+from ramet.memory.lists import StoredLists
+from ramet.memory.postings import BLOCK, Gathered, Rows
 from ramet.memory.records import COLUMNS, check, check_same, record, turn_of, units
 from ramet.memory.words import FORMAT, indexed_text, terms
 
 T = TypeVar("T")
 
 _CHUNK = 4096
-"""Turns that are prepared, read or removed at a time."""
+"""Turns that are read or removed at a time."""
 
 
 class SqlStore(ABC):
@@ -40,10 +42,6 @@ class SqlStore(ABC):
     @abstractmethod
     def _many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement for each of `rows`."""
-
-    @abstractmethod
-    def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
-        """Append postings to (list, block)."""
 
     @abstractmethod
     def _begin(self, *, write: bool) -> None:
@@ -76,6 +74,7 @@ class SqlStore(ABC):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._inside = self._failed = False
+        self._lists = StoredLists(self)
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[None]:
@@ -97,6 +96,7 @@ class SqlStore(ABC):
                 self._commit()
             except BaseException:
                 self._rollback()
+                self._lists.forget()  # some of it may be of what was not kept
                 raise
             finally:
                 self._inside = False
@@ -111,23 +111,6 @@ class SqlStore(ABC):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # What postings.Lists asks for
-
-    def sizes(self, name: str) -> dict[int, int]:
-        """How many postings each block of a list has."""
-        return dict(self._rows("SELECT block, length(data) / 4 FROM lists WHERE name = ? ORDER BY block", name))
-
-    def read(self, name: str, blocks: Sequence[int] | None = None) -> list[tuple[int, bytes]]:
-        """Blocks of a list."""
-        if blocks is None:
-            return self._rows("SELECT block, data FROM lists WHERE name = ? ORDER BY block", name)
-        statement = "SELECT block, data FROM lists WHERE name = ? AND block {in} ORDER BY block"
-        return self._rows(statement, name, list(blocks))
-
-    def totals(self) -> tuple[int, int]:
-        """Turns, and their length in terms."""
-        return int(self.note("turns") or 0), int(self.note("length") or 0)
-
     # Index
 
     @property
@@ -139,16 +122,16 @@ class SqlStore(ABC):
     def lexical(self, query: str, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
         """The turns with the highest BM25."""
         with self._transaction(write=False):
-            names = ["t" + term for term in terms(query)]
-            return self._hits(postings.rank(self, names, k, self._scope(conversation), kind))
+            names = [postings.term_list(term) for term in terms(query)]
+            return self._hits(postings.rank(self._lists, names, k, conversation, kind))
 
     def mentioning(
         self, entities: Sequence[str], k: int, conversation: str | None = None, kind: Kind | None = None
     ) -> list[Hit]:
         """The turns that mention most of `entities`."""
         with self._transaction(write=False):
-            names = ["e" + entity for entity in entities]
-            return self._hits(postings.rank(self, names, k, self._scope(conversation), kind, counted=False))
+            names = [postings.entity_list(entity) for entity in entities]
+            return self._hits(postings.rank(self._lists, names, k, conversation, kind, counted=False))
 
     def dense(self, vector: Vector, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
         """The turns whose vectors are nearest."""
@@ -238,10 +221,13 @@ class SqlStore(ABC):
 
     def count(self, conversation: str | None = None, kind: Kind | None = None) -> int:
         """How many turns are stored."""
-        name = postings.ALL if conversation is None else "c" + conversation
-        if kind is None:
-            return sum(self.sizes(name).values())
-        return len(postings.Found.of(self.read(name), kind).rows)
+        with self._transaction(write=False):
+            if conversation is None:
+                return sum(self._lists.count(postings.kind_list(one)) for one in KINDS if kind in (None, one))
+            if kind is None:
+                return self._lists.count(postings.conversation_list(conversation))
+            of_kind = self._rows_on(postings.kind_list(kind))
+            return len(np.intersect1d(self._rows_on(postings.conversation_list(conversation)), of_kind, True))
 
     # Store
 
@@ -274,9 +260,9 @@ class SqlStore(ABC):
                     )
                 if known is None:
                     self.note("dimensions", str(vectors.shape[1]))
-            for start in range(0, len(turns), _CHUNK):
-                part = None if vectors is None else vectors[start : start + _CHUNK]
-                new += self._add(turns[start : start + _CHUNK], part)
+            for start in range(0, len(turns), BLOCK):
+                part = None if vectors is None else vectors[start : start + BLOCK]
+                new += self._add(turns[start : start + BLOCK], part)
         return new
 
     def _add(self, turns: Sequence[Turn], vectors: Vector | None) -> int:
@@ -294,7 +280,7 @@ class SqlStore(ABC):
             rows[turn.id], given[turn.id] = next_row, turn
             next_row += 1
         if given:
-            self._add_turns(list(given.values()), rows)
+            self._add_turns(list(given.values()), rows, first)
             self.note("rows", str(next_row))
         if vectors is not None:
             with_vector = {rows[turn.id]: index for index, turn in enumerate(turns) if vectors[index].any()}
@@ -304,13 +290,12 @@ class SqlStore(ABC):
             self._add_vectors(list(with_vector), [turns[index] for index in chosen], vectors[chosen])
         return next_row - first
 
-    def _add_turns(self, turns: Sequence[Turn], rows: dict[str, int]) -> None:
-        """Write new turns to the tables and to their lists; `rows`: of them and of their sources."""
-        length, blobs = 0, Blobs(list)
+    def _add_turns(self, turns: Sequence[Turn], rows: dict[str, int], first: int) -> None:
+        """Write new turns, in the rows from `first` on, and put them on their lists; `rows`: also of their sources."""
+        gathered = Gathered(first)
         for turn in turns:
-            words = terms(indexed_text(turn))
-            length += len(words)
-            postings.append(blobs, rows[turn.id], turn.kind, turn.conversation, words, entities(turn.text, turn.time))
+            words, others = _on_lists(turn)
+            gathered.add(others, words)
         self._many(
             f"INSERT INTO turns (row, {', '.join(COLUMNS)}) VALUES (?{', ?' * len(COLUMNS)})",
             [(rows[turn.id], *record(turn)) for turn in turns],
@@ -319,8 +304,8 @@ class SqlStore(ABC):
             (rows[source], rows[turn.id], place) for turn in turns for place, source in enumerate(turn.sources)
         ]
         self._many("INSERT INTO derivations (source, derived, place) VALUES (?, ?, ?)", derivations)
-        self._append([(name, block, postings.pack(blobs[name, block])) for name, block in sorted(blobs)])
-        self._count(len(turns), length)
+        self._lists.write(first, first + len(turns), gathered)
+        self._count(len(turns), gathered.words)
 
     def delete(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and what was derived from them; the ids that are gone."""
@@ -341,22 +326,13 @@ class SqlStore(ABC):
     def _remove(self, rows: list[int]) -> dict[str, Turn]:
         """Remove rows from the tables and from every list; the turns that they were."""
         stored = self._stored("row {in}", rows)
-        length, blobs = 0, Blobs(list)
+        length, on = 0, defaultdict[str, list[int]](list)
         for row, turn in stored:
-            words = terms(indexed_text(turn))
+            words, others = _on_lists(turn)
             length += len(words)
-            found = entities(turn.text, turn.time)
-            postings.append(blobs, row, turn.kind, turn.conversation, words, found)
-        kept, emptied = [], []
-        for (name, block), taken in sorted(blobs.items()):
-            for _, data in self.read(name, [block]):
-                left = postings.without(data, taken)
-                if left:
-                    kept.append((left, name, block))
-                else:
-                    emptied.append((name, block))
-        self._many("UPDATE lists SET data = ? WHERE name = ? AND block = ?", kept)
-        self._many("DELETE FROM lists WHERE name = ? AND block = ?", emptied)
+            for name in {*others, *map(postings.term_list, words)}:
+                on[name].append(row)
+        self._lists.remove(on)
         keys = [(row,) for row in rows]
         self._delete_vectors(rows)
         self._many("DELETE FROM derivations WHERE source = ?", keys)
@@ -426,15 +402,17 @@ class SqlStore(ABC):
                 "version that wrote it, and import that"
             )
 
-    def _scope(self, conversation: str | None) -> Scope:
-        return Scope.everything(self) if conversation is None else Scope.of(self, conversation)
+    def _rows_on(self, name: str) -> Rows:
+        """The rows on a list, ascending."""
+        ((*parts,),) = self._lists.read([name])
+        return np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
 
     def _hits(self, ranked: Sequence[tuple[int, float]]) -> list[Hit]:
         ids = dict(self._rows("SELECT row, id FROM turns WHERE row {in}", [row for row, _ in ranked]))
         return [Hit(ids[row], score) for row, score in ranked if row in ids]
 
     def _count(self, turns: int, length: int) -> None:
-        now = self.totals()
+        now = self._lists.totals()
         self.note("turns", str(now[0] + turns))
         self.note("length", str(now[1] + length))
 
@@ -456,6 +434,13 @@ class SqlStore(ABC):
                     sources.setdefault(row, []).append(source)
             found = [(row, replace(turn, sources=tuple(sources.get(row, ())))) for row, turn in found]
         return found
+
+
+def _on_lists(turn: Turn) -> tuple[list[str], list[str]]:
+    """The terms of a turn, and the names of the other lists that it is on."""
+    named = [postings.entity_list(entity) for entity in entities(turn.text, turn.time)]
+    others = [postings.kind_list(turn.kind), postings.conversation_list(turn.conversation), *named]
+    return terms(indexed_text(turn)), others
 
 
 def _parts(items: Iterable[T]) -> Iterator[list[T]]:

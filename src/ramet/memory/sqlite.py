@@ -16,7 +16,7 @@ import numpy as np
 from ramet.memory import codes
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.codes import Codes
-from ramet.memory.postings import Scope
+from ramet.memory.postings import conversation_list
 from ramet.memory.sql import SqlStore
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS derivations (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS derivations_back ON derivations (derived);
 CREATE TABLE IF NOT EXISTS lists (
-    name TEXT NOT NULL, block INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (name, block)) WITHOUT ROWID;
+    start INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (start, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS vectors (row INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS codes (block INTEGER PRIMARY KEY, version INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS codes_version ON codes (version);
@@ -125,13 +125,6 @@ class SqliteStore(SqlStore):
         if rows:
             self._guarded(lambda: self._database.executemany(statement, rows))
 
-    def _append(self, blobs: Sequence[tuple[str, int, bytes]]) -> None:
-        self._many(
-            "INSERT INTO lists VALUES (?, ?, ?) ON CONFLICT (name, block) "
-            "DO UPDATE SET data = CAST(data || excluded.data AS BLOB)",
-            blobs,
-        )
-
     def _begin(self, *, write: bool) -> None:
         statement = "BEGIN IMMEDIATE" if write else "BEGIN"
         self._guarded(lambda: self._patiently(lambda: self._database.execute(statement)))
@@ -212,7 +205,7 @@ class SqliteStore(SqlStore):
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
-        rows = None if conversation is None else Scope.of(self, conversation).rows
+        rows = None if conversation is None else self._rows_on(conversation_list(conversation))
         if rows is None or kind is not None or len(rows) > most:
             rows = self._current_codes(len(vector)).nearest(vector, most, kind, rows)
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())

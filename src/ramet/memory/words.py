@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from datetime import datetime
-from functools import lru_cache
 
 import Stemmer
 
 from ramet.memory.base import Turn
 
-FORMAT = 1
-"""Goes up when the terms or entities of a text change: an index that was written with others does not fit."""
+FORMAT = 2
+"""Goes up when the terms or entities of a text, or how their lists are kept, change: an older index does not fit."""
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -22,10 +22,17 @@ MONTHS = (
 _LONGEST = 64
 """Characters of a word that count; longer ones are keys and encoded data."""
 
+_STEMS = 1 << 17
+"""Words whose stems are kept."""
+
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"\d+(?:[.,]\d+)+|[{_CJK}]+|[^\W_{_CJK}]+(?:'[^\W_{_CJK}]+)*")
+_ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)+|[a-z0-9]+(?:'[a-z0-9]+)*", re.ASCII)
+"""What `_WORD` finds in lower case ASCII."""
 _IS_CJK = re.compile(rf"[{_CJK}]")
 _stemmer = Stemmer.Stemmer("english")
+_stemming = threading.Lock()
+"""A stemmer serves one thread at a time."""
 
 
 def indexed_text(turn: Turn) -> str:
@@ -44,23 +51,33 @@ def terms(text: str) -> list[str]:
 
     Runs of Chinese, Japanese and Korean characters give their pairs (one character alone: itself).
     """
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
-        text = unicodedata.normalize("NFC", "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f"))
-    words = _WORD.findall(text.replace("\u2019", "'").casefold())
     if text.isascii():
-        return [_stem(word) for word in words]
+        return list(map(_stems.__getitem__, _ASCII_WORD.findall(text.lower())))
+    decomposed = unicodedata.normalize("NFKD", text)
+    text = unicodedata.normalize("NFC", "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f"))
+    words = _WORD.findall(text.replace("\u2019", "'").casefold())
     found: list[str] = []
     for word in words:
         if _IS_CJK.match(word):
             found += [word[i : i + 2] for i in range(len(word) - 1)] or [word]
         else:
-            found.append(_stem(word))
+            found.append(_stems[word])
     return found
 
 
-@lru_cache(maxsize=1 << 17)
-def _stem(word: str) -> str:
-    if word[0].isdigit():
-        return word[:_LONGEST].replace(",", "")
-    return str(_stemmer.stemWord(word[:_LONGEST])) or word
+class _Stems(dict[str, str]):
+    """Stems of words, those that were asked for kept."""
+
+    def __missing__(self, word: str) -> str:
+        if word[0].isdigit():
+            stem = word[:_LONGEST].replace(",", "")
+        else:
+            with _stemming:
+                stem = str(_stemmer.stemWord(word[:_LONGEST])) or word
+        if len(self) >= _STEMS:
+            self.clear()
+        self[word] = stem
+        return stem
+
+
+_stems = _Stems()
