@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ramet.models.quantise import FP8, quantise_checkpoint
+from ramet.models.quantise import FP8, INT4, quantise_checkpoint
 from ramet.models.random import write_random_checkpoint
 
 LOAD = """
@@ -33,12 +34,21 @@ print(json.dumps({"loaded": loaded, "sum": float(logits.sum()), "data": memory("
 """
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """350 MB of experts in FP8."""
-    sizes = {"hidden_size": 1024, "intermediate_size": 1024, "num_hidden_layers": 2, "num_local_experts": 56}
-    folder = write_random_checkpoint(tmp_path_factory.mktemp("large"), seed=1, preset="tiny-minimax", **sizes)
-    quantise_checkpoint(folder, FP8)
+SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "fp8": ("tiny-minimax", FP8, {"intermediate_size": 1024, "num_hidden_layers": 2, "num_local_experts": 56}),
+    "int4": ("tiny-kimi", INT4, {"moe_intermediate_size": 1024, "num_hidden_layers": 3, "n_routed_experts": 112}),
+    "v4": ("tiny-deepseek-v4", FP8, {"moe_intermediate_size": 1024, "n_routed_experts": 48}),
+}
+"""300 MB and more of experts, by format: INT4, and DeepSeek V4's FP4 with the rest in FP8."""
+
+
+@pytest.fixture(scope="module", params=list(SIZES))
+def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    preset, config, sizes = SIZES[request.param]
+    folder = write_random_checkpoint(
+        tmp_path_factory.mktemp("large"), seed=1, preset=preset, hidden_size=1024, **sizes
+    )
+    quantise_checkpoint(folder, config)
     return folder
 
 

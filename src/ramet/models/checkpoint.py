@@ -106,7 +106,8 @@ class Weights:
     def map(self, name: str) -> Tensor:
         """A tensor as it lies in its file: mapped, read when it is used, given back when memory is short. Read only.
 
-        The file must not be changed while the tensor lives.
+        The file must not be changed while the tensor lives. Nothing says that it begins where a number of its size
+        usually may.
         """
         entry = self.entries[name]
         if (mapped := self._maps.get(entry.file)) is None:
@@ -121,8 +122,6 @@ class Weights:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             data = torch.frombuffer(mapped, dtype=torch.uint8, count=entry.bytes, offset=entry.start)
-        if data.data_ptr() % dtype.itemsize:
-            data = data.clone()  # begins where no number of this size can: a copy
         return data.view(dtype).view(entry.shape)
 
     def read(self, name: str) -> Tensor:
