@@ -168,7 +168,9 @@ def test_logits_are_those_of_the_decoded_model(tmp_path: Path, preset: str, conf
     assert coded.fingerprint != plain.fingerprint
 
 
-@pytest.mark.parametrize(("preset", "config"), [CASES[1], CASES[2], CASES[5], CASES[6]], ids=lambda case: str(case)[:16])
+@pytest.mark.parametrize(
+    ("preset", "config"), [CASES[1], CASES[2], CASES[5], CASES[6]], ids=lambda case: str(case)[:16]
+)
 def test_a_mixed_batch_gives_each_session_the_logits_it_has_alone(
     tmp_path: Path, preset: str, config: dict[str, Any]
 ) -> None:

@@ -87,6 +87,7 @@ def experts(
     out: int,
     /,
 ) -> None: ...
+
 class CodedMatrices:
     def __init__(self) -> None: ...
     def append(

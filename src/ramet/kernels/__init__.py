@@ -10,6 +10,7 @@ Ops that read or write a session's states take `Spans`, built once per step.
 
 from ramet.kernels.activations import add_gated, sigmoid_gate, swiglu
 from ramet.kernels.attention import attention
+from ramet.kernels.coded import CodedExperts, CodedHeads, CodedLinear, CodedMatrix
 from ramet.kernels.conv import causal_conv
 from ramet.kernels.delta_rule import delta_rule
 from ramet.kernels.entries import compress, entry_attention, select_entries
@@ -18,7 +19,6 @@ from ramet.kernels.latent import index_rows, latent_attention
 from ramet.kernels.linear import PackedHeads, PackedLinear, embed
 from ramet.kernels.moe import PackedExperts
 from ramet.kernels.norms import gated_rms_norm, layer_norm, rms_norm
-from ramet.kernels.coded import CodedMatrix, CodedExperts, CodedHeads, CodedLinear
 from ramet.kernels.rope import norm_rope, rope, rope_table
 from ramet.kernels.routing import Score, route, route_by_score, weigh_experts
 from ramet.kernels.runtime import available_isas, build_id, isa, set_isa, set_threads, threads
@@ -26,13 +26,13 @@ from ramet.kernels.spans import PAGE_TOKENS, Spans
 
 __all__ = [
     "PAGE_TOKENS",
-    "PackedExperts",
-    "PackedHeads",
-    "PackedLinear",
-    "CodedMatrix",
     "CodedExperts",
     "CodedHeads",
     "CodedLinear",
+    "CodedMatrix",
+    "PackedExperts",
+    "PackedHeads",
+    "PackedLinear",
     "Score",
     "Spans",
     "add_gated",
