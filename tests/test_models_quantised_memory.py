@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from ramet import models
 from tests.models_support import run
-import ramet.models.loading, ramet.models.minimax_m2  # what is imported is not counted
+import ramet.models.loading  # what is imported is not counted
+from ramet.models import deepseek_v4, minimax_m2, vision_kimi
 torch.set_num_threads(1)
 def memory(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -36,7 +37,7 @@ print(json.dumps({"loaded": loaded, "sum": float(logits.sum()), "data": memory("
 
 SIZES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "fp8": ("tiny-minimax", FP8, {"intermediate_size": 1024, "num_hidden_layers": 2, "num_local_experts": 56}),
-    "int4": ("tiny-kimi", INT4, {"moe_intermediate_size": 1024, "num_hidden_layers": 3, "n_routed_experts": 64}),
+    "int4": ("tiny-kimi", INT4, {"moe_intermediate_size": 512, "num_hidden_layers": 3, "n_routed_experts": 128}),
     "v4": ("tiny-deepseek-v4", FP8, {"moe_intermediate_size": 1024, "n_routed_experts": 36}),
 }
 """Experts of 180 MB and more, by format: INT4, and DeepSeek V4's FP4 with the rest in FP8."""
