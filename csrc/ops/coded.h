@@ -1,6 +1,6 @@
 // Reading coded matrices, a panel of 32 rows by a stretch of columns at a time.
 //
-// A stretch is first turned so that the lanes of a vector are the panel's rows, in words of 32 bits, whatever they hold.
+// A stretch is first turned so that the lanes of a vector are the panel's rows, in words of 32 bits whatever they hold.
 // Every coding of fewer bits than 32 is then brought into bfloat16, which has room for each of its numbers, two to a
 // word. One more step and a multiplication by its scale, rounded once, make such a number a float32.
 #pragma once

@@ -18,7 +18,7 @@ struct FromFile {
   const Coded& w;
   bool few;  // rows: no more than Turned takes
 
-  double cost() const { return static_cast<double>(w.rows) * static_cast<double>(w.columns) / 2; }
+  double cost() const { return static_cast<double>(w.rows) * static_cast<double>(w.columns); }  // of decoding
   Index at_once(int rows) const { return few ? 1 : panels_at_once(rows); }
 
   template <class Body>
