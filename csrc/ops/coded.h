@@ -166,7 +166,7 @@ class CodedRows {
   void read(Index begin, Index end, CodedScratch& s, Body body) const {
     const bool numbers = turn(begin, end, s.words);
     if constexpr (C == Coding::f32) {
-      body(Panels<float>{reinterpret_cast<const float*>(s.words), 0});
+      body(Panels<float, true>{reinterpret_cast<const float*>(s.words), 0});
     } else {
       Turned<per_word<C>> turned{s.words, s.factors, end - begin, end - begin};
       if constexpr (kScaled) {
@@ -175,7 +175,7 @@ class CodedRows {
         if (!numbers || !scale(begin, end, s.factors)) {
           float* const decoded = reinterpret_cast<float*>(s.words);
           decode_one_by_one(begin, end, decoded);
-          return body(Panels<float>{decoded, 0});
+          return body(Panels<float, true>{decoded, 0});
         }
       }
       body(turned);

@@ -34,7 +34,7 @@ struct FromFile {
         rows.read(k, to, s.coded, [&](auto weights) { body(k, to, weights); });
       } else {
         for (Index p = 0; p < count; ++p) decode(panel + p, k, to, s, decoded + p * kDecoded);
-        body(k, to, Panels<float>{decoded, kDecoded});
+        body(k, to, Panels<float, true>{decoded, kDecoded});
       }
     }
   }
