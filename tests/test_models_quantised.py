@@ -18,7 +18,7 @@ from ramet.models.errors import CheckpointError
 from ramet.models.quantise import FP8, INT4, encode, quantise_checkpoint
 from ramet.models.quantization import Format, Kind
 from ramet.models.random import write_random_checkpoint
-from tests.models_support import run
+from tests.models_support import Session, run
 
 E2M1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
 FORMATS = [
@@ -166,6 +166,27 @@ def test_logits_are_those_of_the_decoded_model(tmp_path: Path, preset: str, conf
     expected = run(plain, tokens)
     assert same_bits(run(coded, tokens), expected) and same_bits(run(coded, tokens, 7), expected)
     assert coded.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("preset", "config"), [CASES[1], CASES[2], CASES[5], CASES[6]], ids=lambda case: str(case)[:16]
+)
+def test_a_mixed_batch_gives_each_session_the_logits_it_has_alone(
+    tmp_path: Path, preset: str, config: dict[str, Any]
+) -> None:
+    quantise_checkpoint(write_random_checkpoint(tmp_path, seed=5, preset=preset, **WIDER.get(preset, {})), config)
+    model, random = models.load(tmp_path), torch.Generator().manual_seed(6)
+    tokens = [torch.randint(0, 256, (length,), generator=random) for length in (40, 7, 71)]
+    alone = [run(model, each) for each in tokens]
+    sessions, parts = [Session(model) for _ in tokens], ([33, 1, 1, 5], [1, 1, 1, 4], [60, 9, 1, 1])
+    found: list[list[Tensor]] = [[] for _ in tokens]
+    pieces = [each.split(sizes) for each, sizes in zip(tokens, parts, strict=True)]
+    for step in zip(*pieces, strict=True):  # prefill of one beside single tokens of others
+        logits = model.forward([session.span(part) for session, part in zip(sessions, step, strict=True)])
+        for got, rows in zip(found, logits.split([len(part) for part in step]), strict=True):
+            got.append(rows)
+    for got, expected in zip(found, alone, strict=True):
+        assert same_bits(torch.cat(got), expected)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,9 @@ RAMET_INLINE void load_weights(const std::uint16_t* w, Vec (&out)[V]) {
   }
 }
 
-// Panels in memory, as `Packed` has them.
-template <class Weight>
+// Panels in memory, as `Packed` has them. Those that are `near`, in the cache, are not announced: what lies behind them
+// may be no memory, and to find that out takes long.
+template <class Weight, bool near = false>
 struct Panels {
   static constexpr int most_rows = kMaxRows, most_panels = 4;
   static constexpr int registers = Vec::width == 16 ? 24 : 12;  // for sums; the rest holds weights and an input
@@ -52,7 +53,7 @@ struct Panels {
       for (int p = 0; p < P; ++p) {
         Vec weights[V];
         load_weights<V, Slice>(at + p * stride, weights);
-        __builtin_prefetch(at + p * stride + kAhead * kPanel);
+        if constexpr (!near) __builtin_prefetch(at + p * stride + kAhead * kPanel);
         body(i, p, weights);
       }
     }

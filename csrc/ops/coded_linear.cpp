@@ -11,14 +11,14 @@ struct Scratch {
   CodedScratch coded;
   float tile[kPanel * kPanel];
 };
-constexpr Index kDecoded = kStretchColumns * kPanel;  // floats of a panel's stretch
+constexpr Index kDecoded = kStretch * kPanel;  // floats of a panel's stretch
 
 template <Coding C>
 struct FromFile {
   const Coded& w;
-  bool few;  // rows: no more than CodedPanel takes
+  bool few;  // rows: no more than Turned takes
 
-  double cost() const { return static_cast<double>(w.rows) * static_cast<double>(w.columns) / 2; }
+  double cost() const { return static_cast<double>(w.rows) * static_cast<double>(w.columns); }  // of decoding
   Index at_once(int rows) const { return few ? 1 : panels_at_once(rows); }
 
   template <class Body>
@@ -27,21 +27,15 @@ struct FromFile {
     float* const memory = scratch(1, static_cast<std::size_t>(kFloats + count * kDecoded));
     Scratch& s = *reinterpret_cast<Scratch*>(memory);
     float* const decoded = memory + kFloats;
-    const Index stretch = w.transposed ? kStretchColumns : stretch_columns<C>;
-    for (Index k = begin; k < end; k += stretch) {
-      const Index to = k + stretch < end ? k + stretch : end;
+    for (Index k = begin; k < end; k += kStretch) {
+      const Index to = k + kStretch < end ? k + kStretch : end;
       if (few) {
         const CodedRows<C> rows(w, w.first + panel * kPanel, w.rows - panel * kPanel);
-        CodedPanel<C> turned;
-        if (rows.turn(k, to, s.coded, turned)) {
-          body(k, to, turned);
-          continue;
-        }
-        rows.decode_one_by_one(k, to, decoded);
+        rows.read(k, to, s.coded, [&](auto weights) { body(k, to, weights); });
       } else {
         for (Index p = 0; p < count; ++p) decode(panel + p, k, to, s, decoded + p * kDecoded);
+        body(k, to, Panels<float, true>{decoded, kDecoded});
       }
-      body(k, to, Panels<float>{decoded, kDecoded});
     }
   }
 
@@ -67,7 +61,7 @@ struct FromFile {
 template <Coding C>
 void run_coded(const CodedLinear& a) {
   const Rows rows{a.x, a.x_stride, a.rows, a.w.inputs(), a.w.outputs(), a.add, a.add_stride, a.out, a.out_stride};
-  run(rows, FromFile<C>{a.w, a.rows <= CodedPanel<C>::most_rows && !a.w.transposed});
+  run(rows, FromFile<C>{a.w, a.rows <= Turned<2>::most_rows && !a.w.transposed});
 }
 
 }  // namespace

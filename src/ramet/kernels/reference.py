@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ramet.kernels.coded import CodedMatrix
+
+_E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
 CHUNK = 64
 """Tokens per chunk of `delta_rule_chunked`."""
 
@@ -271,3 +274,21 @@ def experts(
         hidden = F.linear(swiglu(F.linear(rows[token], gate_up[expert]), limit), down[expert])
         out = out.index_add(0, token, hidden * weights[token, place].unsqueeze(-1))
     return out.view_as(x)
+
+
+def decoded(matrix: CodedMatrix) -> Tensor:
+    """The numbers of a coded matrix: float32 `[outputs, inputs]`, code times scale, rounded once."""
+    match matrix.coding:
+        case "fp8" | "bf16" | "f32":
+            values = matrix.codes.float()
+        case "fp4":
+            bits = matrix.codes.view(torch.uint8)
+            values = _E2M1[torch.stack([bits & 15, bits >> 4], dim=-1).flatten(1).int()]
+        case "int4":
+            shifts = torch.arange(0, 32, 4, dtype=torch.int32)
+            values = ((matrix.codes.unsqueeze(-1) >> shifts & 15) - 8).flatten(1).float()
+    values = values[:, : matrix.inputs]
+    if matrix.scales is None:
+        return values
+    rows, columns = torch.arange(matrix.outputs) // matrix.block[0], torch.arange(matrix.inputs) // matrix.block[1]
+    return values * matrix.scales.float()[rows][:, columns]

@@ -106,7 +106,8 @@ class Weights:
     def map(self, name: str) -> Tensor:
         """A tensor as it lies in its file: mapped, read when it is used, given back when memory is short. Read only.
 
-        The file must not be changed while the tensor lives.
+        The file must not be changed while the tensor lives. Nothing says that it begins where a number of its size
+        usually may.
         """
         entry = self.entries[name]
         if (mapped := self._maps.get(entry.file)) is None:

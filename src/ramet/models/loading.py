@@ -8,13 +8,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ramet import kernels
+from ramet.kernels.coded import Coding
 from ramet.machine import memory
 from ramet.models.checkpoint import Weights
 from ramet.models.decoder import Config, Decoder
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _CODED = {"weight": "coded", "gate_up_proj": "coded_gate_up", "down_proj": "coded_down"}
 """Where a module keeps a parameter that is run as it is in the files."""
-_CODINGS: dict[Kind, Literal["fp8", "fp4", "int4"]] = {
+_CODINGS: dict[Kind, Coding] = {
     Kind.FP8: "fp8",
     Kind.FP8_E8M0: "fp8",
     Kind.FP4_E8M0: "fp4",
