@@ -60,14 +60,15 @@ def in_group(group: Path, folder: Path, mapped: bool | None) -> subprocess.Compl
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("preset", "quantised", "sizes"),
     [
-        ("tiny-minimax", None, {"intermediate_size": 1024, "num_local_experts": 112, "num_hidden_layers": 2}),
-        ("tiny-moe", None, {"intermediate_size": 24576, "num_hidden_layers": 8, "moe": None}),
-        ("tiny-minimax", FP8, {"intermediate_size": 1024, "num_local_experts": 168, "num_hidden_layers": 2}),
-        ("tiny-kimi", INT4, {"moe_intermediate_size": 1024, "n_routed_experts": 256, "num_hidden_layers": 3}),
-        ("tiny-deepseek-v4", FP8, {"moe_intermediate_size": 1024, "n_routed_experts": 256, "num_hidden_layers": 3}),
+        ("tiny-minimax", None, {"intermediate_size": 1024, "num_local_experts": 72, "num_hidden_layers": 2}),
+        ("tiny-moe", None, {"intermediate_size": 24576, "num_hidden_layers": 6, "moe": None}),
+        ("tiny-minimax", FP8, {"intermediate_size": 1024, "num_local_experts": 136, "num_hidden_layers": 2}),
+        ("tiny-kimi", INT4, {"moe_intermediate_size": 1024, "n_routed_experts": 240, "num_hidden_layers": 3}),
+        ("tiny-deepseek-v4", FP8, {"moe_intermediate_size": 1024, "n_routed_experts": 176, "num_hidden_layers": 3}),
     ],
     ids=["bf16-experts", "bf16-dense", "fp8", "int4", "fp8-and-fp4"],
 )
@@ -78,7 +79,7 @@ def test_it_loads_by_mapping_and_runs_with_the_same_bits(
     folder = write_random_checkpoint(tmp_path, seed=1, preset=preset, **sizes)
     if quantised is not None:
         quantise_checkpoint(folder, quantised)
-    assert (folder / "model.safetensors").stat().st_size > 1.5 * LIMIT
+    assert (folder / "model.safetensors").stat().st_size > 1.2 * LIMIT
     done = in_group(group, folder, None)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

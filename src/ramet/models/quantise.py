@@ -34,7 +34,8 @@ INT4: dict[str, Any] = {
     "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"],
 }
 """As Kimi K2.5 publishes it: routed experts alone."""
-_E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+_BETWEEN = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+"""Halfway between neighbours of e2m1's 0, 0.5, 1, 1.5, 2, 3, 4 and 6; what lies there becomes the lower one."""
 
 
 def quantise_checkpoint(folder: Path, quantization_config: dict[str, Any]) -> None:
@@ -81,19 +82,19 @@ def encode(form: Format, name: str, weight: Tensor) -> dict[str, Tensor]:
         case Kind.FP8 | Kind.FP8_E8M0:
             return {parts[0].name: codes.clamp(-448, 448).to(torch.float8_e4m3fn), parts[1].name: written}
         case Kind.FP4_E8M0:
-            nearest = (codes.abs().unsqueeze(-1) - _E2M1).abs().argmin(-1) + 8 * (codes < 0)
+            nearest = torch.bucketize(codes.abs(), _BETWEEN, out_int32=True) + 8 * (codes < 0)
             packed = _pack(nearest, 4, 2).to(torch.uint8).view(torch.int8)
             return {parts[0].name: packed, parts[1].name: written}
         case Kind.INT4:
-            packed = _pack(codes.round().clamp(-8, 7).long() + 8, 4, 8)
-            packed = torch.where(packed >= 1 << 31, packed - (1 << 32), packed).int()
+            packed = _pack(codes.round().clamp(-8, 7).int() + 8, 4, 8)
             shape = torch.tensor([outputs, inputs], dtype=torch.int32)
             return {parts[0].name: packed, parts[1].name: written, parts[2].name: shape}
 
 
 def _pack(codes: Tensor, bits: int, each: int) -> Tensor:
     codes = F.pad(codes, (0, -codes.shape[1] % each)).view(codes.shape[0], -1, each)
-    return (codes << (bits * torch.arange(each))).sum(-1)
+    shifts = bits * torch.arange(each, dtype=torch.int32)
+    return (codes << shifts).sum(-1, dtype=torch.int32)  # the highest bit is the sign's
 
 
 def _matrices(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
