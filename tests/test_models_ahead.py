@@ -48,7 +48,8 @@ def reference(folder: Path, tokens: Tensor, guesses: int) -> list[int]:
     if (folder / "config.json").read_text().count('"deepseek_v4"'):
         return v4_reference(folder, tokens, guesses)
     model, sources = loading._match(folder, ahead=True)
-    for name, tensor in sources.tensors():
+    for name in sources.floats():
+        tensor = sources.tensor(name)
         loading._set(model, name, tensor, trainable=False)
     assert isinstance(model, Decoder) and model.ahead is not None
     run = TrainingRun(tokens[None, :-1], None, torch.arange(len(tokens) - 1)[None])
