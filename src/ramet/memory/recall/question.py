@@ -11,8 +11,8 @@ from ramet.memory.words import MONTHS, terms
 
 _COMMON = """
     a about after all also an and any anything are as at be because been before being but by can could did do does doing
-    done for from get got had has have having he her hers him his how i if in into is it its just kind like long many may
-    me might more most much my new of often on one or other our out over recent recently said she should so some
+    done for from get got had has have having he her hers him his how i if in into is it its just kind like long many
+    may me might more most much my new of often on one or other our out over recent recently said she should so some
     something such than that the their theirs them then there these they thing this those to too type up us very was we
     well were what when where which while who whom whose why will with would you your yours s t ve re d ll m
 """
@@ -26,7 +26,7 @@ _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _WHEN = re.compile(r"\bwhen\b|\b(?:what|which) (?:day|date|month|year|time|week)\b|\bhow long\b", re.IGNORECASE)
 _TIMED = re.compile(
     r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|week|weekend|month|year|days?|(?:19|20)\d\d"
-    rf"|{'|'.join(MONTHS[:4] + MONTHS[5:])}|{'|'.join(('Mon', 'Tues', 'Wednes', 'Thurs', 'Fri', 'Satur', 'Sun'))}day)\b",
+    rf"|{'|'.join(MONTHS[:4] + MONTHS[5:])}|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
     re.IGNORECASE,
 )
 _NEAR = timedelta(days=3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,10 @@ Floats = NDArray[np.float32]
 
 _EACH = 150
 """Candidates that each search gives."""
+SIGNALS = 20
+"""How many there are: one for each field of `fusion.Weights`, in that order."""
 _SEEDS = 10
 """Best candidates that lend their scores to turns like them."""
-
-SIGNALS = (
-    "lexical", "dense", "words", "window", "before", "after", "farther", "session", "best", "topic", "graph", "covered",
-    "speaker", "replies", "date", "time", "asks", "answers", "length", "early",
-)  # fmt: skip
-"""In the order of `Weights`, which says what each is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class Pool:
 
     turns: list[Turn]
     values: Floats
-    """[candidates, len(SIGNALS)]."""
+    """[candidates, signals], in the order of `Weights`."""
     vectors: Floats
     """[candidates, dimensions], unit length; [candidates, 0] without any."""
 
@@ -59,12 +56,12 @@ def pool(index: Index, question: Question) -> Pool:
     around = index.around(found, 1)
     turns = index.turns(list(dict.fromkeys([*found, *(id for ids in around.values() for id in ids)])))
     if not turns:
-        return Pool([], np.zeros((0, len(SIGNALS)), np.float32), np.zeros((0, 0), np.float32))
+        return Pool([], np.zeros((0, SIGNALS), np.float32), np.zeros((0, 0), np.float32))
     vectors = index.vectors([turn.id for turn in turns])
     at = {turn.id: row for row, turn in enumerate(turns)}
     before = np.full(len(turns), -1)
     for beside in around.values():
-        for one, other in zip(beside, beside[1:], strict=False):
+        for one, other in pairwise(beside):
             before[at[other]] = at[one]
     after = np.full(len(turns), -1)
     after[before[before >= 0]] = np.flatnonzero(before >= 0)
@@ -84,7 +81,7 @@ def pool(index: Index, question: Question) -> Pool:
 
 
 def _searched(text: str) -> str:
-    """A question without its common words, which every turn has and which are slow to look up; whole if it has no other."""
+    """A question without its common words, which are slow to look up; whole if it has no other."""
     return " ".join(word for word in text.split() if set(terms(word)) - COMMON) or text
 
 
@@ -92,7 +89,7 @@ def _values(
     question: Question, turns: Sequence[Turn], lexical: Floats, dense: Floats, vectors: Floats,
     before: NDArray[np.intp], after: NDArray[np.intp],
 ) -> Floats:  # fmt: skip
-    """The signals of every turn, [turns, len(SIGNALS)]; `before` and `after`: rows of the turns beside, -1 for none."""
+    """The signals of every turn, [turns, signals]; `before`, `after`: rows of the turns beside, -1 for none."""
     asked = Asked.read(question.text, {turn.speaker for turn in turns})
     bags = [terms(turn.text) for turn in turns]
     windows = [
@@ -104,9 +101,9 @@ def _values(
     mixed = words + dense
     spoken = np.array([asked.speaker is not None and turn.speaker == asked.speaker for turn in turns], np.float32)
     asking = np.array([turn.text.rstrip().endswith("?") for turn in turns], np.float32)
-    open_ = np.array(["?" in turn.text for turn in turns], np.float32)
+    open_asks = np.array(["?" in turn.text for turn in turns], np.float32)
     session = _sessions(turns, base)
-    before_, after_ = _beside(mixed, before), _beside(mixed, after)
+    earlier, later = _beside(mixed, before), _beside(mixed, after)
     places: dict[tuple[str, str], int] = {}
     for turn in turns:
         key = (turn.conversation, turn.session)
@@ -119,11 +116,11 @@ def _values(
     topic = _scaled(np.array([score[turn.conversation, turn.session] for turn in turns], np.float32))
     covered = [len(set(asked.content) & set(bag)) for bag in windows]
     columns = [
-        lexical, dense, words, window, before_, after_, _beside(before_, before) + _beside(after_, after),
+        lexical, dense, words, window, earlier, later, _beside(earlier, before) + _beside(later, after),
         session, _sessions(turns, mixed, 1), topic, _alike(vectors, base), covered,
         spoken, _beside(spoken, before), [asked.dated(turn.time) for turn in turns],
         [asked.when and tells_time(turn.text) for turn in turns],
-        asking, _beside(open_, before), [math.log1p(len(bag)) for bag in bags], early,
+        asking, _beside(open_asks, before), [math.log1p(len(bag)) for bag in bags], early,
     ]  # fmt: skip
     return np.stack([np.asarray(column, np.float32) for column in columns], 1)
 
