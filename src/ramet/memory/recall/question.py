@@ -1,0 +1,88 @@
+"""What a question asks for, read off its words by rules: content words, the months, days and years it names, 'when'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ramet.memory.words import MONTHS, terms
+
+_COMMON = """
+    a about after all also an and any anything are as at be because been before being but by can could did do does doing
+    done for from get got had has have having he her hers him his how i if in into is it its just kind like long many
+    may me might more most much my new of often on one or other our out over recent recently said she should so some
+    something such than that the their theirs them then there these they thing this those to too type up us very was we
+    well were what when where which while who whom whose why will with would you your yours s t ve re d ll m
+"""
+COMMON = frozenset(terms(_COMMON))
+"""Index terms that say nothing about what a question is about."""
+
+_MONTH = re.compile(rf"\b({'|'.join(MONTHS)})\b(?:\s+(\d{{1,2}})(?:st|nd|rd|th)?\b)?", re.IGNORECASE)
+_DAY_MONTH = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? ({'|'.join(MONTHS)})\b", re.IGNORECASE)
+_MAY = re.compile(r"\b(?:in|on|of|since|until|before|after|during|late|early|mid) May\b|\bMay,? \d|\d (?:of )?May\b")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_WHEN = re.compile(r"\bwhen\b|\b(?:what|which) (?:day|date|month|year|time|week)\b|\bhow long\b", re.IGNORECASE)
+_TIMED = re.compile(
+    r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|week|weekend|month|year|days?|(?:19|20)\d\d"
+    rf"|{'|'.join(MONTHS[:4] + MONTHS[5:])}|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
+    re.IGNORECASE,
+)
+_NEAR = timedelta(days=3)
+"""What happened on a day is mostly told in the next few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, read."""
+
+    content: tuple[str, ...]
+    """Its index terms without common words and without the speakers it names, each once."""
+    speaker: str | None
+    """The one known speaker whom it names; None where it names none or several."""
+    when: bool
+    """It asks for a time."""
+    years: frozenset[int]
+    months: frozenset[int]
+    days: tuple[tuple[int, int], ...]
+    """(month, day)."""
+
+    @classmethod
+    def read(cls, text: str, speakers: Iterable[str]) -> Asked:
+        """Read a question; `speakers` are the names that it may call."""
+        words = terms(text)
+        named = {speaker for speaker in speakers if speaker and set(terms(speaker)) & set(words)}
+        names = {term for speaker in named for term in terms(speaker)}
+        content = tuple(dict.fromkeys(word for word in words if word not in COMMON and word not in names))
+        speaker = next(iter(named)) if len(named) == 1 else None
+        found = [(m[1], m[2]) for m in _MONTH.finditer(text)] + [(m[2], m[1]) for m in _DAY_MONTH.finditer(text)]
+        dates = [
+            (MONTHS.index(month.capitalize()) + 1, int(day or 0))
+            for month, day in found
+            if month.casefold() != "may" or _MAY.search(text)
+        ]
+        return cls(
+            content,
+            speaker,
+            bool(_WHEN.search(text)),
+            frozenset(int(year) for year in _YEAR.findall(text)),
+            frozenset(month for month, _ in dates),
+            tuple((month, day) for month, day in dates if 1 <= day <= 31),
+        )
+
+    def dated(self, time: datetime | None) -> float:
+        """How many of year, month and day that it names fit a turn's time, 0 to 3."""
+        if time is None:
+            return 0.0
+        near = any(
+            (time - _NEAR * back / 3).month == month and (time - _NEAR * back / 3).day == day
+            for month, day in self.days
+            for back in (-1, 0, 1, 2, 3)
+        )
+        return float((time.year in self.years) + (time.month in self.months) + near)
+
+
+def tells_time(text: str) -> bool:
+    """Whether a text has words that place something in time."""
+    return _TIMED.search(text) is not None
