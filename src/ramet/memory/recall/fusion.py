@@ -72,7 +72,7 @@ DEFAULT = Weights(
     lexical=0.5, dense=1, words=0.5, window=0.5, before=0.25, after=0.25, farther=0.25, session=0.25, topic=0.25,
     graph=0.25, speaker=1.5, replies=-0.5, date=1, time=0.5, asks=-0.5, answers=0.5, length=0.5, early=0.5,
 )  # fmt: skip
-"""Round numbers set by hand, fitted to nothing."""
+"""Round numbers set by hand, not fitted; but set after seeing weights that had been fitted to LoCoMo."""
 
 
 def recall(index: Index, question: Question, k: int, weights: Weights = DEFAULT) -> list[Hit]:
