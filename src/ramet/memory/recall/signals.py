@@ -5,7 +5,6 @@ Only a pool of candidates is looked at, never the whole store: the best of each 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -92,50 +91,61 @@ def _values(
     """The signals of every turn, [turns, signals]; `before`, `after`: rows of the turns beside, -1 for none."""
     asked = Asked.read(question.text, {turn.speaker for turn in turns})
     bags = [terms(turn.text) for turn in turns]
-    windows = [
-        [*(bags[b] if b >= 0 else ()), *bag, *(bags[a] if a >= 0 else ())]
-        for bag, b, a in zip(bags, before, after, strict=True)
-    ]
+    counts, lengths = _counts(asked.content, bags), np.array([len(bag) for bag in bags], np.float32)
+    places = {(turn.conversation, turn.session): 0 for turn in turns}
+    places = {place: number for number, place in enumerate(places)}
+    session = np.array([places[turn.conversation, turn.session] for turn in turns])
     base = lexical + dense
-    words, window = (_scaled(_bm25(asked.content, texts)) for texts in (bags, windows))
+    in_window = counts + _beside(counts, before) + _beside(counts, after)
+    words = _scaled(_bm25(counts, lengths))
+    window = _scaled(_bm25(in_window, lengths + _beside(lengths, before) + _beside(lengths, after)))
+    topic = _scaled(_bm25(_summed(counts, session), np.bincount(session, lengths).astype(np.float32))[session])
     mixed = words + dense
     spoken = np.array([asked.speaker is not None and turn.speaker == asked.speaker for turn in turns], np.float32)
     asking = np.array([turn.text.rstrip().endswith("?") for turn in turns], np.float32)
     open_asks = np.array(["?" in turn.text for turn in turns], np.float32)
-    session = _sessions(turns, base)
     earlier, later = _beside(mixed, before), _beside(mixed, after)
-    places: dict[tuple[str, str], int] = {}
-    for turn in turns:
-        key = (turn.conversation, turn.session)
-        places[key] = min(places.get(key, turn.position), turn.position)
-    early = [1 / (1 + turn.position - places[turn.conversation, turn.session]) for turn in turns]
-    gathered: dict[tuple[str, str], list[str]] = {}
-    for turn, bag in zip(turns, bags, strict=True):
-        gathered.setdefault((turn.conversation, turn.session), []).extend(bag)
-    score = dict(zip(gathered, _bm25(asked.content, list(gathered.values())), strict=True))
-    topic = _scaled(np.array([score[turn.conversation, turn.session] for turn in turns], np.float32))
-    covered = [len(set(asked.content) & set(bag)) for bag in windows]
+    positions = np.array([turn.position for turn in turns])
+    first = np.full(len(places), positions.max())
+    np.minimum.at(first, session, positions)
     columns = [
         lexical, dense, words, window, earlier, later, _beside(earlier, before) + _beside(later, after),
-        session, _sessions(turns, mixed, 1), topic, _alike(vectors, base), covered,
+        _best_of(base, session, 3), _best_of(mixed, session, 1), topic, _alike(vectors, base), (in_window > 0).sum(1),
         spoken, _beside(spoken, before), [asked.dated(turn.time) for turn in turns],
         [asked.when and tells_time(turn.text) for turn in turns],
-        asking, _beside(open_asks, before), [math.log1p(len(bag)) for bag in bags], early,
+        asking, _beside(open_asks, before), np.log1p(lengths), 1 / (1 + positions - first[session]),
     ]  # fmt: skip
     return np.stack([np.asarray(column, np.float32) for column in columns], 1)
 
 
 def _beside(values: Floats, rows: NDArray[np.intp]) -> Floats:
-    """The values of the turns beside, 0 where there is none."""
-    return np.where(rows >= 0, values[rows], np.float32(0))
+    """The values of the turns beside, `[candidates, ...]`, 0 where there is none."""
+    there = (rows >= 0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(there, values[rows], np.float32(0))
 
 
-def _bm25(asked: Sequence[str], texts: Sequence[Sequence[str]]) -> Floats:
-    """BM25 (k1 = 1.2, b = 0.75) of each text, with the candidates as the collection."""
-    counts = np.array([[text.count(term) for term in asked] for text in texts], np.float32).reshape(len(texts), -1)
+def _summed(values: Floats, groups: NDArray[np.intp]) -> Floats:
+    """The sum of each group's rows, `[groups, ...]`."""
+    sums = np.zeros((int(groups.max()) + 1, *values.shape[1:]), np.float32)
+    np.add.at(sums, groups, values)
+    return sums
+
+
+def _counts(asked: Sequence[str], texts: Sequence[Sequence[str]]) -> Floats:
+    """How often each text has each of the terms asked for, `[texts, terms]`."""
+    at = {term: column for column, term in enumerate(asked)}
+    counts = np.zeros((len(texts), len(asked)), np.float32)
+    for row, text in enumerate(texts):
+        for term in text:
+            if term in at:
+                counts[row, at[term]] += 1
+    return counts
+
+
+def _bm25(counts: Floats, lengths: Floats) -> Floats:
+    """BM25 (k1 = 1.2, b = 0.75) of each text by its `counts` of the terms asked for; these texts are the collection."""
     known = (counts > 0).sum(0)
-    rarity = np.log1p((len(texts) - known + 0.5) / (known + 0.5))
-    lengths = np.array([len(text) for text in texts], np.float32)
+    rarity = np.log1p((len(counts) - known + 0.5) / (known + 0.5))
     norm = 1.2 * (0.25 + 0.75 * lengths / max(float(lengths.mean()), 1.0))
     return np.asarray((rarity * counts * 2.2 / (counts + norm[:, None])).sum(1), np.float32)
 
@@ -144,15 +154,13 @@ def _scaled(values: Floats) -> Floats:
     return np.asarray((values - values.mean()) / (values.std() + np.float32(1e-6)))
 
 
-def _sessions(turns: Sequence[Turn], base: Floats, best: int = 3) -> Floats:
-    """For each candidate the mean of the `best` of its session, [candidates]."""
-    members: dict[tuple[str, str], list[int]] = {}
-    for row, turn in enumerate(turns):
-        members.setdefault((turn.conversation, turn.session), []).append(row)
-    scores = np.zeros_like(base)
-    for rows in members.values():
-        scores[rows] = np.sort(base[rows])[-best:].mean()
-    return scores
+def _best_of(values: Floats, groups: NDArray[np.intp], best: int) -> Floats:
+    """For each candidate the mean of the `best` highest values of its group, [candidates]."""
+    order = np.lexsort((-values, groups))
+    ordered = groups[order]
+    kept = order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < best]
+    means = np.bincount(groups[kept], values[kept]) / np.bincount(groups[kept])
+    return np.asarray(means[groups], np.float32)
 
 
 def _alike(vectors: Floats, base: Floats) -> Floats:
