@@ -157,17 +157,15 @@ class SqlStore(ABC):
     def around(self, ids: Sequence[str], radius: int) -> dict[str, list[str]]:
         """The neighbours of each turn in its session."""
         beside = (
-            "SELECT id FROM turns WHERE conversation = ? AND session = ? AND kind = 0 AND (position, row) {} (?, ?) "
-            "ORDER BY position {order}, row {order} LIMIT ?"
+            "(SELECT id FROM turns WHERE conversation = t.conversation AND session = t.session AND kind = 0 AND "
+            "(position, row) {} (t.position, t.row) ORDER BY position {order}, row {order} LIMIT 1 OFFSET {at})"
         )
-        before, after = beside.format("<", order="DESC"), beside.format(">", order="ASC")
-        found = {}
+        columns = [beside.format("<", order="DESC", at=at) for at in reversed(range(radius))]
+        columns += ["t.id", *(beside.format(">", order="ASC", at=at) for at in range(radius))]
         with self._transaction(write=False):
-            statement = "SELECT id, conversation, session, position, row FROM turns WHERE id {in} AND kind = 0"
-            for id, *place in self._rows(statement, list(ids)):
-                earlier = [other for (other,) in self._rows(before, *place, radius)]
-                found[id] = [*reversed(earlier), id, *(other for (other,) in self._rows(after, *place, radius))]
-        return {id: found.get(id, []) for id in ids if id in found}
+            rows = self._rows(f"SELECT {', '.join(columns)} FROM turns t WHERE t.id {{in}} AND t.kind = 0", list(ids))
+        found = {row[radius]: [id for id in row if id is not None] for row in rows}
+        return {id: found[id] for id in ids if id in found}
 
     def session_turns(self, conversation: str, session: str) -> list[Turn]:
         """What was said in a session, in order."""
