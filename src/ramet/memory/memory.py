@@ -12,7 +12,7 @@ from typing import Self
 from ramet.memory import jsonl
 from ramet.memory.base import Kind, MemoryStoreError, Question, Store, Turn, Vector
 from ramet.memory.embed import Embedder, MiniLM, has_minilm
-from ramet.memory.recall.fusion import recall as fused
+from ramet.memory.recall import pool, ranked
 from ramet.memory.words import indexed_text
 
 _EMBEDDED = 256
@@ -124,9 +124,9 @@ class Memory:
         `conversation` None: of all; `time`: when it is asked, by the conversation's clock.
         """
         vector = self.embedder.embed([question])[0] if self.embedder is not None else None
-        hits = fused(self.store, Question(question, vector, conversation, time), k)
-        found = {turn.id: turn for turn in self.store.turns([hit.id for hit in hits])}
-        return [Recalled(found[hit.id], hit.score) for hit in hits if hit.id in found]
+        found = pool(self.store, Question(question, vector, conversation, time))
+        turns = dict(zip(found.ids, found.turns, strict=True))
+        return [Recalled(turns[hit.id], hit.score) for hit in ranked(found.ids, found.values, k)]
 
     def get(self, id: str) -> Turn | None:
         """A turn by its id."""

@@ -251,10 +251,14 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
 
 def describe(path: Path) -> Decoder:
     """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
+    return _described(path)[0]
+
+
+def _described(path: Path) -> tuple[Decoder, Quantization | None]:
     config = read_json(path)
     family = family_of(config, path).load()
-    quantization_of(config, str(path))  # which may be of a kind that is not known
-    return build(family, family.config_type.from_json(config, str(path)), path)
+    quantization = quantization_of(config, str(path))  # which may be of a kind that is not known
+    return build(family, family.config_type.from_json(config, str(path)), path), quantization
 
 
 def build(family: DecoderType, config: Config, path: Path) -> Decoder:
@@ -267,8 +271,7 @@ def build(family: DecoderType, config: Config, path: Path) -> Decoder:
 
 
 def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
-    path = folder / "config.json"
-    model, weights = describe(path), Weights(folder)
+    (model, quantization), weights = _described(folder / "config.json"), Weights(folder)
     if model.visual is not None and not model.published.has_tower(weights.entries):
         model.visual = None  # a copy for text alone, whose config still tells of the tower
         model.config = replace(model.config, vision=None)
@@ -276,7 +279,7 @@ def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
     if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
         with torch.device("meta"):
             model.look_ahead()
-    return model, _Sources(model, weights, quantization_of(read_json(path), str(path)))
+    return model, _Sources(model, weights, quantization)
 
 
 def _hash(digest: hashlib._Hash, name: str, *parts: Tensor, shape: Sequence[int]) -> None:

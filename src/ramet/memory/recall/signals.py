@@ -92,9 +92,8 @@ def _values(
     asked = Asked.read(question.text, {turn.speaker for turn in turns})
     bags = [terms(turn.text) for turn in turns]
     counts, lengths = _counts(asked.content, bags), np.array([len(bag) for bag in bags], np.float32)
-    places = {(turn.conversation, turn.session): 0 for turn in turns}
-    places = {place: number for number, place in enumerate(places)}
-    session = np.array([places[turn.conversation, turn.session] for turn in turns])
+    places = dict[tuple[str, str], int]()
+    session = np.array([places.setdefault((turn.conversation, turn.session), len(places)) for turn in turns])
     base = lexical + dense
     in_window = counts + _beside(counts, before) + _beside(counts, after)
     words = _scaled(_bm25(counts, lengths))
