@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_systems import Read, fluxmem, hymem, published_episodes
 from ramet.memory.base import Hit, Index, Question, Turn
 from ramet.memory.embed import MiniLM
 from ramet.memory.recall import (
@@ -35,6 +36,7 @@ from ramet.memory.recall import (
     ranked,
 )
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
+from ramet.memory.recall.selector import STRUCTURES
 from ramet.memory.sqlite import SqliteStore
 from ramet.memory.words import indexed_text
 from report import Figure, report
@@ -120,37 +122,39 @@ def left_out(index: Index, asked: list[Asked]) -> dict[str, Weights]:
     return {name: fit([e for other, es in examples.items() if other != name for e in es]) for name in examples}
 
 
-def recalled(index: Index, asked: list[Asked], method: Method) -> NDArray[np.float64]:
+def recalled(asked: list[Asked], answers: list[list[Hit]]) -> NDArray[np.float64]:
     """Share of the evidence that is found, [questions, depths]."""
     rows = []
-    for one in asked:
-        ids = [hit.id for hit in method(index, one.question)]
+    for one, hits in zip(asked, answers, strict=True):
+        ids = [hit.id for hit in hits]
         rows.append([np.mean([id in ids[:k] for id in one.evidence]) for k in DEPTHS])
     return np.array(rows)
 
 
-def reading(index: Index, turns: list[Turn], asked: list[Asked]) -> list[Figure]:
-    """Recall against words read: soft fusion at fixed depths, and scheduled (limits from other conversations)."""
+def reading(index: Index, turns: list[Turn], asked: list[Asked], others: dict[str, Read]) -> list[Figure]:
+    """Recall against words read: `others`, and soft fusion at fixed depths and scheduled (limits left out)."""
     words = {turn.id: len(turn.text.split()) for turn in turns}
     whole: dict[str, int] = {}
     for turn in turns:
         whole[turn.conversation] = whole.get(turn.conversation, 0) + words[turn.id]
-    answers = [ranked(*candidates(index, one.question), 40) for one in asked]
+    answers = [ranked(*candidates(index, one.question), 50) for one in asked]
     names = [str(one.question.conversation) for one in asked]
-    spreads = [breadth(hits[:30]) for hits in answers]
-    limits = {
-        name: threshold([b for b, other in zip(spreads, names, strict=True) if other != name]) for name in set(names)
-    }
     readings = {f"soft fusion, {k} turns": [hits[:k] for hits in answers] for k in (5, 10, 20, 30, 40)}
-    readings["scheduled, 10 or 30 turns"] = [
-        scheduled(hits[:30], limits[name]) for hits, name in zip(answers, names, strict=True)
-    ]
+    for light, deep in ((10, 30), (15, 50)):
+        spreads = [breadth(hits[:deep]) for hits in answers]
+        limits = {
+            name: threshold([b for b, other in zip(spreads, names, strict=True) if other != name]) for name in names
+        }
+        readings[f"scheduled, {light} or {deep} turns"] = [
+            scheduled(hits[:deep], limits[name], light) for hits, name in zip(answers, names, strict=True)
+        ]
+    curve = {label: [{hit.id for hit in hits} for hits in read] for label, read in readings.items()}
+    reads = {label: Read(ids, [sum(words[id] for id in some) for some in ids]) for label, ids in curve.items()} | others
     figures = list[Figure]()
-    for label, read in readings.items():
-        ids = [{hit.id for hit in hits} for hits in read]
-        found = [np.mean([id in some for id in one.evidence]) for one, some in zip(asked, ids, strict=True)]
-        fewer = [1 - sum(words[id] for id in some) / whole[name] for some, name in zip(ids, names, strict=True)]
-        target = ">= 92.6" if label.startswith("scheduled") else ""
+    for label, read in reads.items():
+        found = [np.mean([id in some for id in one.evidence]) for one, some in zip(asked, read.found, strict=True)]
+        fewer = [1 - count / whole[name] for count, name in zip(read.words, names, strict=True)]
+        target = ">= 92.6" if "scheduled" in label else ""
         figures.append(Figure(f"{label}: recall", float(100 * np.mean(found)), "%", note=interval(np.array(found))))
         figures.append(Figure(f"{label}: fewer words", float(100 * np.mean(fewer)), "%", target))
     return figures
@@ -187,7 +191,15 @@ def main() -> None:
         "soft fusion": fused(DEFAULT),
         "soft fusion, left out": lambda i, q: ranked(*candidates(i, q), DEPTHS[-1], fitted[str(q.conversation)]),
     }
-    shares = {name: recalled(store, asked, method) for name, method in methods.items()}
+    questions = [one.question for one in asked]
+    flux = fluxmem(store, questions, [one.evidence for one in asked])
+    best, reads = hymem(store, questions, embedder, [fitted[str(q.conversation)] for q in questions])
+    answers = {f"FluxMem, {name}": hits for name, hits in flux.answers.items()} | {"HyMem, summaries": best}
+    shares = {name: recalled(asked, [method(store, q) for q in questions]) for name, method in methods.items()}
+    shares |= {name: recalled(asked, hits) for name, hits in answers.items()}
+    shares["FluxMem, best structure for each question"] = np.max(
+        [shares[f"FluxMem, always {structure}"] for structure in STRUCTURES], axis=0
+    )
     shares["oracle structure"] = np.max([shares[name] for name in ("linear", "hierarchical", "graph")], axis=0)
     hops = np.array([one.category == 1 for one in asked])
     figures = list[Figure]()
@@ -199,7 +211,12 @@ def main() -> None:
         values = share[hops, 1]
         wanted = ">= 48" if name.startswith("soft") else ""
         figures.append(Figure(f"{name}: multi-hop R@10", 100 * values.mean(), "%", wanted, note=interval(values)))
-    figures += reading(store, turns, asked)
+    figures += reading(store, turns, asked, {f"HyMem, {name}": read for name, read in reads.items()})
+    figures.append(Figure("episodes a conversation, the gate mended", float(np.mean(list(flux.episodes.values())))))
+    figures.append(
+        Figure("... as published", float(np.mean([published_episodes(store, name) for name in flux.episodes])))
+    )
+    figures += [Figure(f"episodes that are best {name}", count) for name, count in flux.labels.items()]
     report(f"LoCoMo evidence recall, {len(asked)} questions, {len(turns)} turns", figures, arguments.json)
 
 
