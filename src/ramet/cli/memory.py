@@ -105,6 +105,23 @@ def search(
 
 
 @app.command()
+def learn(
+    question: Annotated[str, typer.Argument(help="What was asked.", show_default=False)],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="What answered it.", show_default=False)],
+    conversation: ConversationOption = None,
+    store: StoreOption = None,
+    lexical: LexicalOption = False,
+) -> None:
+    """Tell the memory which turns answered a question, so that it weighs what it finds accordingly.
+
+    [bold]ramet memory learn "Where does Ann live?" t_2f0c...[/]
+    """
+    with opened(store, lexical=lexical) as memory:
+        known = memory.learn(question, ids, conversation=conversation)
+    messages.print(f"learnt from {plural(known, 'question')}")
+
+
+@app.command()
 def show(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", show_default=False)],
     around: Annotated[int, typer.Option(min=0, max=100, help="Also so many turns before and after.")] = 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Self
 from ramet.memory import jsonl
 from ramet.memory.base import Kind, MemoryStoreError, Question, Store, Turn, Vector
 from ramet.memory.embed import Embedder, MiniLM, has_minilm
-from ramet.memory.recall import pool, ranked
+from ramet.memory.recall import learning, pool, ranked
 from ramet.memory.words import indexed_text
 
 _EMBEDDED = 256
@@ -126,7 +126,22 @@ class Memory:
         vector = self.embedder.embed([question])[0] if self.embedder is not None else None
         found = pool(self.store, Question(question, vector, conversation, time))
         turns = dict(zip(found.ids, found.turns, strict=True))
-        return [Recalled(turns[hit.id], hit.score) for hit in ranked(found.ids, found.values, k)]
+        return [
+            Recalled(turns[hit.id], hit.score)
+            for hit in ranked(found.ids, found.values, k, learning.learned(self.store))
+        ]
+
+    def learn(
+        self, question: str, ids: Collection[str], *, conversation: str | None = None, time: datetime | None = None
+    ) -> int:
+        """Take it that the turns `ids` answered a question: what is recalled later is weighed accordingly.
+
+        The other arguments are those with which it was asked. Returns how many questions it has learnt from; the
+        latest 200 are kept, as signals without text. Raises MemoryStoreError if the answers are not stored, or too far
+        from the question for any search to find them.
+        """
+        vector = self.embedder.embed([question])[0] if self.embedder is not None else None
+        return learning.learn(self.store, Question(question, vector, conversation, time), ids)
 
     def get(self, id: str) -> Turn | None:
         """A turn by its id."""
@@ -135,12 +150,14 @@ class Memory:
 
     def forget(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and everything that was derived from any of them; the ids of all that is gone."""
-        return self.store.delete(ids)
+        gone = self.store.delete(ids)
+        learning.unlearn(self.store, gone)
+        return gone
 
     def forget_conversation(self, conversation: str) -> list[str]:
         """Remove all of a conversation, and what was derived from it."""
         with self.store.writing():
-            return self.store.delete([turn.id for turn, _ in self.store.scan(conversation)])
+            return self.forget([turn.id for turn, _ in self.store.scan(conversation)])
 
     def export(self, conversation: str | None = None) -> Iterator[str]:
         """Lines of JSON that `import_` reads, one a turn, with vectors."""

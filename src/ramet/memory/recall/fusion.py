@@ -94,22 +94,39 @@ def ranked(ids: Sequence[str], values: Floats, k: int, weights: Weights = DEFAUL
     return [Hit(ids[at], float(shares[at])) for at in np.argsort(-sums, kind="stable")[:k]]
 
 
-def fit(examples: Sequence[Example], steps: int = 80) -> Weights:
-    """Weights that give the answers the highest share of a softmax over the candidates (Adam, light L2).
+def fit(examples: Sequence[Example]) -> Weights:
+    """Weights that give the answers the highest share of a softmax over the candidates, from nothing.
 
     Raises ValueError without an example.
     """
     if not examples:
         raise ValueError("weights cannot be fitted to no examples")
-    spread = np.concatenate([values for values, _ in examples]).std(0) + np.float32(1e-6)
+    return _fitted(examples, np.zeros(SIGNALS), pull=1e-3 * len(examples), rate=0.05, steps=80)
+
+
+def adapted(examples: Sequence[Example], start: Weights = DEFAULT) -> Weights:
+    """Weights near `start` that give the answers of a few examples a higher share; `start` without any."""
+    if not examples:
+        return start
+    return _fitted(examples, np.array(astuple(start)), pull=10.0, rate=0.02, steps=60)
+
+
+def _fitted(examples: Sequence[Example], start: NDArray[np.float64], pull: float, rate: float, steps: int) -> Weights:
+    """Adam on the mean cross-entropy and, spread over the examples, `pull` / 2 times the square of the way from `start`.
+
+    Weights are of signals of unit variance there, so that a step means the same for all.
+    """
+    spread = np.concatenate([values for values, _ in examples]).std(0).astype(np.float64) + 1e-6
+    tells = spread > 1e-3  # what is the same for all candidates is left alone
     scaled = [(values / spread, share) for values, share in examples]
-    w, mean, square = (np.zeros(SIGNALS) for _ in range(3))
+    w, mean, square = start * spread, np.zeros(SIGNALS), np.zeros(SIGNALS)
     for step in range(1, steps + 1):
-        gradient: NDArray[np.float64] = 1e-3 * w
+        gradient: NDArray[np.float64] = pull / len(scaled) * (w - start * spread)
         for values, share in scaled:
             sums = values @ w
             likely = np.exp(sums - sums.max())
             gradient = gradient + values.T @ (likely / likely.sum() - share) / len(scaled)
+        gradient = gradient * tells
         mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
-        w = w - 0.05 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
+        w = w - rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
     return Weights(*map(float, w / spread))
