@@ -74,6 +74,32 @@ class Question:
     """When it is asked, by the conversation's clock; what 'last week' counts from."""
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The turns that were found for a question, and those beside them. Columns and rows are by these turns."""
+
+    turns: Sequence[Turn]
+    """First those that a search gave, best first, those of the search by words before those of the other."""
+    found: int
+    """How many they are. The others were said just before or just after one of them, in the same session."""
+    texts: list[str]
+    """`Turn.text` of each, as the next two are its other fields: read without a `Turn` being made."""
+    speakers: list[str]
+    positions: NDArray[np.int64]
+    sessions: NDArray[np.intp]
+    """Numbers from 0 on, the same for turns of the same session of the same conversation."""
+    before: NDArray[np.intp]
+    """Which of the turns was said just before each; -1 for none, and where neither of the two was found."""
+    lexical: Vector
+    """BM25, 0 for a turn that the search by words did not give."""
+    lengths: Vector
+    """How many terms the text has (without date and speaker)."""
+    frequencies: Vector
+    """[turns, terms]: how often the text has each of the terms that were to be counted."""
+    vectors: Vector
+    """[turns, dimensions], as `Index.vectors` has them."""
+
+
 class Index(Protocol):
     """The read side of a store. Nothing here walks over all turns in Python.
 
@@ -101,6 +127,14 @@ class Index(Protocol):
         self, entities: Sequence[str], k: int, conversation: str | None = None, kind: Kind | None = None
     ) -> list[Hit]:
         """The `k` turns that mention most of `entities` (as `words.entities` writes them); score: sum of their idf."""
+
+    def survey(
+        self, words: str, vector: Vector | None, k: int, conversation: str | None, counted: Sequence[str]
+    ) -> Survey:
+        """What the searches for `words` and near `vector` (if given) give, `k` each, and the turns beside it, at once.
+
+        `counted`: index terms that are counted in every text. Raises MemoryStoreError as `dense` does.
+        """
 
     def turns(self, ids: Sequence[str]) -> list[Turn]:
         """The turns of `ids` in that order; ids that are not stored are left out."""

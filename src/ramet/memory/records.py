@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,9 @@ COLUMNS = (
     "id", "conversation", "session", "position", "speaker", "text", "time", "node", "kind", "valid_from", "valid_to",
     "superseded_by",
 )  # fmt: skip
+
+Record = tuple[Any, ...]
+"""A turn as a row of the table, in the order of `COLUMNS`."""
 
 _LONGEST_NAME = 500
 """Characters of an id, or of the name of a conversation, session or speaker: they are keys of indexes."""
@@ -59,19 +61,19 @@ def check_same(turn: Turn, same: Turn) -> None:
         raise MemoryStoreError(f"the id {turn.id!r} is taken by another turn: {same.text[:60]!r}")
 
 
-def record(turn: Turn) -> tuple[Any, ...]:
-    """A turn as a row of the table, in the order of `COLUMNS`."""
+def record(turn: Turn) -> Record:
+    """The row of a turn."""
     times = [time.isoformat() if time is not None else None for time in (turn.time, turn.valid_from, turn.valid_to)]
     kind = KINDS.index(turn.kind)
     said = (turn.id, turn.conversation, turn.session, turn.position, turn.speaker, turn.text, times[0], turn.node, kind)
     return (*said, times[1], times[2], turn.superseded_by)
 
 
-def turn_of(record: Sequence[Any]) -> Turn:
-    """The turn of a row, without its sources."""
+def turn_of(record: Record, sources: tuple[str, ...] = ()) -> Turn:
+    """The turn of a row; its sources are not in it."""
     id, conversation, session, position, speaker, text, time, node, kind, since, until, by = record
     return Turn(
-        id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], (),
+        id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], sources,
         _time(since), _time(until), by,
     )  # fmt: skip
 

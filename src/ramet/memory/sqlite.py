@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramet.memory import codes
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
@@ -198,10 +199,17 @@ class SqliteStore(SqlStore):
         self.note("version", str(version))
         return version
 
-    def _vectors(self, rows: Sequence[int]) -> dict[int, Vector]:
+    def _vectors(self, rows: Sequence[int]) -> Vector:
+        dimensions = self.dimensions
+        if not dimensions or not len(rows):
+            return np.zeros((len(rows), dimensions or 0), np.float32)
         found = self._rows("SELECT row, data FROM vectors WHERE row {in}", list(rows))
-        matrix = _floats(found)
-        return {row: matrix[index] for index, (row, _) in enumerate(found)}
+        at = {row: index for index, (row, _) in enumerate(found)}
+        halves = _halves([*(data for _, data in found), bytes(2 * dimensions)])
+        vectors = halves[[at.get(row, -1) for row in rows]].astype(np.float32)
+        lengths = _lengths(vectors)
+        vectors /= np.where(lengths > 0, lengths, np.float32(1))[:, None]
+        return vectors
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
@@ -211,7 +219,8 @@ class SqliteStore(SqlStore):
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
         if not found:
             return []
-        scores = np.einsum("ij,j->i", _floats(found), vector)
+        vectors = _halves([data for _, data in found]).astype(np.float32)
+        scores = np.einsum("ij,j->i", vectors, vector) / _lengths(vectors)
         order = np.argsort(-scores, kind="stable")[:k]
         return [(found[index][0], float(scores[index])) for index in order.tolist()]
 
@@ -224,12 +233,14 @@ class SqliteStore(SqlStore):
         return self._codes
 
 
-def _floats(found: Sequence[tuple[int, bytes]]) -> Vector:
-    """float32 rows of unit length, from (row, halves)."""
-    if not found:
-        return np.zeros((0, 0), np.float32)
-    matrix = np.frombuffer(b"".join(data for _, data in found), "<f2").reshape(len(found), -1).astype(np.float32)
-    return np.asarray(matrix / np.linalg.norm(matrix, axis=1, keepdims=True), np.float32)
+def _halves(stored: Sequence[bytes]) -> NDArray[np.float16]:
+    """[stored, dimensions]."""
+    return np.frombuffer(b"".join(stored), "<f2").reshape(len(stored), -1)
+
+
+def _lengths(vectors: Vector) -> Vector:
+    """Of vectors [n, d]."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def _reason(error: sqlite3.Error | OSError) -> str:
