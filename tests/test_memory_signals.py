@@ -152,7 +152,7 @@ def test_signals_are_their_definitions(conversation: str | None, with_vectors: b
                 question = Question(text, vector if with_vectors else None, conversation)
                 found, expected = pool(store, question), reference(store, question)
                 assert set(found.ids) == set(expected)
-                assert found.turns == store.turns(found.ids)
+                assert list(found.turns) == store.turns(found.ids)
                 np.testing.assert_allclose(found.vectors, store.vectors(found.ids), atol=1e-7)
                 right = np.array([list(map(float, expected[id].values())) for id in found.ids])
                 np.testing.assert_allclose(found.values, right, rtol=1e-5, atol=1e-5)

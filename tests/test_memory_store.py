@@ -149,7 +149,7 @@ def test_a_survey_is_both_searches_and_what_is_beside(
         near = store.dense(question, k, conversation) if vector is not None else []
         found = list(dict.fromkeys(hit.id for hit in [*by_words, *near]))
         around = store.around(found, 1)
-        ids = [turn.id for turn in survey.turns]
+        ids = survey.ids
         assert ids[: survey.found] == found and len(set(ids)) == len(ids)
         assert set(ids[survey.found :]) == {id for beside in around.values() for id in beside} - set(found)
         assert list(survey.turns) == survey.turns[:] == store.turns(ids)
@@ -173,7 +173,7 @@ def test_a_survey_is_both_searches_and_what_is_beside(
 def test_a_survey_counts_beyond_what_lists_keep(store: SqlStore) -> None:
     store.add([said(0, "Oslo " * 40 + "Paris"), said(1, "Oslo " + "word " * 9000), said(2, "Paris")])
     survey = store.survey("oslo", None, 9, None, ["oslo", "pari", "word"])
-    counts = dict(zip([turn.id for turn in survey.turns], survey.frequencies.tolist(), strict=True))
+    counts = dict(zip(survey.ids, survey.frequencies.tolist(), strict=True))
     assert counts == {"c:0": [40, 1, 0], "c:1": [1, 0, 9000], "c:2": [0, 1, 0]}
     assert dict(zip(counts, survey.lengths.tolist(), strict=True)) == {"c:0": 41, "c:1": 9001, "c:2": 1}
 

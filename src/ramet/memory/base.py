@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,20 +74,47 @@ class Question:
     """When it is asked, by the conversation's clock; what 'last week' counts from."""
 
 
+class Turns(Sequence[Turn]):
+    """Turns that are made when they are first asked for."""
+
+    def __init__(self, make: Callable[[int], Turn], places: Sequence[int]) -> None:
+        """`make(place)` gives a turn; these are the turns of `places`."""
+        self._make, self._places = make, places
+        self._made: dict[int, Turn] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Turn: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Turn]: ...
+
+    def __getitem__(self, at: int | slice) -> Turn | list[Turn]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        place = self._places[at]
+        if place not in self._made:
+            self._made[place] = self._make(place)
+        return self._made[place]
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The turns that were found for a question, and those beside them. Columns and rows are by these turns."""
+    """The turns that were found for a question, and those beside them. Everything is by these turns, in one order."""
 
-    turns: Sequence[Turn]
-    """First those that a search gave, best first, those of the search by words before those of the other."""
-    found: int
-    """How many they are. The others were said just before or just after one of them, in the same session."""
+    ids: list[str]
+    """First of what a search gave, best first, the search by words before the other one; then of what is beside it."""
     texts: list[str]
-    """`Turn.text` of each, as the next two are its other fields: read without a `Turn` being made."""
     speakers: list[str]
     positions: NDArray[np.int64]
     sessions: NDArray[np.intp]
     """Numbers from 0 on, the same for turns of the same session of the same conversation."""
+    turns: Sequence[Turn]
+    """All of each of them."""
+    found: int
+    """How many the searches gave. The others were said just before or just after one of these, in its session."""
     before: NDArray[np.intp]
     """Which of the turns was said just before each; -1 for none, and where neither of the two was found."""
     lexical: Vector

@@ -14,12 +14,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ramet.memory import postings
-from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Survey, Turn, Vector
+from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Survey, Turn, Turns, Vector
 from ramet.memory.entities import entities
 from ramet.memory.lists import StoredLists
 from ramet.memory.postings import BLOCK, Gathered, Rows
-from ramet.memory.records import COLUMNS, Record, check, check_same, record, turn_of, units
-from ramet.memory.survey import Read, columns, count_terms, with_those_beside
+from ramet.memory.records import COLUMNS, check, check_same, record, turn_of, units
+from ramet.memory.survey import count_terms, sessions, with_those_beside
 from ramet.memory.words import FORMAT, indexed_text, terms
 
 T = TypeVar("T")
@@ -146,11 +146,19 @@ class SqlStore(ABC):
             near = self._by_vector(vector, k, conversation, None) if vector is not None else []
             found = list(dict.fromkeys([*scores, *(row for row, _ in near)]))
             rows, records, before = with_those_beside(self, found)
-            lengths, frequencies = count_terms(self._lists, rows, records, counted, conversation is not None)
-            vectors, sources = self._vectors(rows), self._sources(rows, records)
-        lexical = np.array([scores.get(row, 0.0) for row in rows], np.float32)
-        turns = Read(records, [sources.get(row, ()) for row in rows])
-        return Survey(turns, len(found), *columns(records), before, lexical, lengths, frequencies, vectors)
+            columns = list(zip(*records, strict=True)) or [()] * len(COLUMNS)
+            lengths, frequencies = count_terms(self._lists, rows, columns, counted, conversation is not None)
+            vectors, sources = self._vectors(rows), self._sources(rows, columns[_KIND])
+
+        def make(place: int) -> Turn:
+            return turn_of(records[place], sources.get(rows[place], ()))
+
+        named = dict(zip(COLUMNS, columns, strict=True))
+        return Survey(
+            list(named["id"]), list(named["text"]), list(named["speaker"]), np.array(named["position"], np.int64),
+            sessions(columns), Turns(make, range(len(rows))), len(found), before,
+            np.array([scores.get(row, 0.0) for row in rows], np.float32), lengths, frequencies, vectors,
+        )  # fmt: skip
 
     def turns(self, ids: Sequence[str]) -> list[Turn]:
         """The turns of `ids` in that order, those that are stored."""
@@ -440,12 +448,12 @@ class SqlStore(ABC):
             statement += f" LIMIT {limit}"
         found = self._rows(statement, *values)
         rows, records = [row[0] for row in found], [row[1:] for row in found]
-        sources = self._sources(rows, records)
+        sources = self._sources(rows, [record[_KIND] for record in records])
         return [(row, turn_of(record, sources.get(row, ()))) for row, record in zip(rows, records, strict=True)]
 
-    def _sources(self, rows: Sequence[int], records: Sequence[Record]) -> dict[int, tuple[str, ...]]:
+    def _sources(self, rows: Sequence[int], kinds: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """The ids of what each row was derived from, for those that were."""
-        derived = [row for row, record in zip(rows, records, strict=True) if record[_KIND]]
+        derived = [row for row, kind in zip(rows, kinds, strict=True) if kind]
         statement = (
             "SELECT derived, turns.id FROM derivations JOIN turns ON source = turns.row WHERE derived {in} "
             "ORDER BY derived, place"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramet.memory import postings
-from ramet.memory.base import KINDS, Turn, Vector
+from ramet.memory.base import KINDS, Vector
 from ramet.memory.lists import StoredLists, Tables
 from ramet.memory.postings import BLOCK
-from ramet.memory.records import COLUMNS, Record, turn_of
+from ramet.memory.records import COLUMNS, Record
 from ramet.memory.words import heading, terms
 
 _BESIDE = (
@@ -26,31 +26,13 @@ _FOUND = (
     f"{', '.join(f't.{column}' for column in COLUMNS)} FROM turns t WHERE t.row {{in}}"
 )
 _OTHERS = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE row {{in}}"
-_CONVERSATION, _SESSION, _POSITION, _SPEAKER, _TEXT, _TIME = map(COLUMNS.index, COLUMNS[1:7])
+_CONVERSATION, _SESSION, _SPEAKER, _TEXT, _TIME = map(
+    COLUMNS.index, ("conversation", "session", "speaker", "text", "time")
+)
 
-
+Columns = Sequence[Sequence[Any]]
+"""Records, transposed."""
 Places = NDArray[np.intp]
-
-
-class Read(Sequence[Turn]):
-    """Turns as they were read, each made when it is asked for."""
-
-    def __init__(self, records: Sequence[Record], sources: Sequence[tuple[str, ...]]) -> None:
-        self._records, self._sources = records, sources
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, at: int) -> Turn: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[Turn]: ...
-
-    def __getitem__(self, at: int | slice) -> Turn | list[Turn]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
-        return turn_of(self._records[at], self._sources[at])
 
 
 def with_those_beside(tables: Tables, found: Sequence[int]) -> tuple[list[int], list[Record], Places]:
@@ -76,7 +58,7 @@ def with_those_beside(tables: Tables, found: Sequence[int]) -> tuple[list[int], 
 
 
 def count_terms(
-    lists: StoredLists, rows: Sequence[int], records: Sequence[Record], counted: Sequence[str], scoped: bool
+    lists: StoredLists, rows: Sequence[int], records: Columns, counted: Sequence[str], scoped: bool
 ) -> tuple[Vector, Vector]:
     """How many terms the text of each row has, float32 [rows], and how often each of `counted`, [rows, counted].
 
@@ -90,33 +72,35 @@ def count_terms(
     frequencies, lengths = np.empty((len(rows), len(counted)), np.float32), np.empty(len(rows), np.float32)
     frequencies[order], lengths[order] = found[len(KINDS) :].T, long
     vague = np.flatnonzero((lengths >= postings.LONGEST) | (frequencies >= postings.MOST_OFTEN).any(1))
+    headings, numbers = _numbered(records[_SPEAKER], [time and time[:10] for time in records[_TIME]])
     column = {term: index for index, term in enumerate(counted)}
-    headings: dict[tuple[str, str | None], int] = {}
-    keys = ((record[_SPEAKER], record[_TIME] and record[_TIME][:10]) for record in records)
-    of = np.array([headings.setdefault(key, len(headings)) for key in keys], np.intp)
     more = np.zeros((len(headings), len(counted) + 1), np.float32)
-    for place, key in enumerate(headings):
+    for number, key in enumerate(headings):
         own = _heading_terms(*key)
-        more[place, -1] = len(own)
+        more[number, -1] = len(own)
         for term in own:
             if term in column:
-                more[place, column[term]] += 1
-    frequencies -= more[of, :-1]
-    lengths -= more[of, -1]
+                more[number, column[term]] += 1
+    frequencies -= more[numbers, :-1]
+    lengths -= more[numbers, -1]
     for place in vague.tolist():
-        words = terms(records[place][_TEXT])
+        words = terms(records[_TEXT][place])
         lengths[place], frequencies[place] = len(words), [words.count(term) for term in counted]
     return lengths, frequencies
+
+
+def sessions(records: Columns) -> Places:
+    """`Survey.sessions`."""
+    return _numbered(records[_CONVERSATION], records[_SESSION])[1]
+
+
+def _numbered(*columns: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Places]:
+    """The different tuples that columns have, and the number of each row's."""
+    keys = list(zip(*columns, strict=True))
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return list(numbers), np.fromiter(map(numbers.__getitem__, keys), np.intp, len(keys))
 
 
 @lru_cache(maxsize=1 << 16)
 def _heading_terms(speaker: str, day: str | None) -> tuple[str, ...]:
     return tuple(terms(heading(speaker, datetime.fromisoformat(day) if day is not None else None)))
-
-
-def columns(records: Sequence[Record]) -> tuple[list[str], list[str], NDArray[np.int64], Places]:
-    """`Survey.texts`, `speakers`, `positions` and `sessions`."""
-    numbers: dict[tuple[str, str], int] = {}
-    sessions = [numbers.setdefault((r[_CONVERSATION], r[_SESSION]), len(numbers)) for r in records]
-    positions = np.array([record[_POSITION] for record in records], np.int64)
-    return [r[_TEXT] for r in records], [r[_SPEAKER] for r in records], positions, np.array(sessions, np.intp)

@@ -7,6 +7,7 @@ from ramet.memory.recall.fusion import (
     LEXICAL_AND_DENSE,
     LINEAR,
     Weights,
+    best,
     fit,
     ranked,
     recall,
@@ -14,6 +15,6 @@ from ramet.memory.recall.fusion import (
 from ramet.memory.recall.signals import SIGNALS, Pool, pool
 
 __all__ = [
-    "DEFAULT", "GRAPH", "HIERARCHICAL", "LEXICAL_AND_DENSE", "LINEAR", "SIGNALS", "Pool", "Weights", "fit", "pool",
-    "ranked", "recall",
+    "DEFAULT", "GRAPH", "HIERARCHICAL", "LEXICAL_AND_DENSE", "LINEAR", "SIGNALS", "Pool", "Weights", "best", "fit",
+    "pool", "ranked", "recall",
 ]  # fmt: skip

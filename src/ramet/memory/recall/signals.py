@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramet.memory.base import Index, Question, Survey, Turn
+from ramet.memory.base import Index, Question, Survey, Turn, Turns
 from ramet.memory.recall.question import COMMON, Asked, tells_time
 from ramet.memory.words import terms
 
@@ -32,16 +32,13 @@ _SEEDS = 10
 class Pool:
     """The candidates for a question and their signals."""
 
-    turns: list[Turn]
+    turns: Sequence[Turn]
     values: Floats
     """[candidates, signals], in the order of `Weights`."""
     vectors: Floats
     """[candidates, dimensions], unit length; [candidates, 0] without any."""
-
-    @property
-    def ids(self) -> list[str]:
-        """Of the candidates."""
-        return [turn.id for turn in self.turns]
+    ids: list[str]
+    """Of the candidates; a turn is made when it is asked for."""
 
 
 def pool(index: Index, question: Question) -> Pool:
@@ -52,11 +49,12 @@ def pool(index: Index, question: Question) -> Pool:
     counted = tuple(dict.fromkeys(term for term in terms(question.text) if term not in COMMON))
     survey = index.survey(_searched(question.text), question.vector, _EACH, question.conversation, counted)
     if not survey.found:
-        return Pool([], np.zeros((0, SIGNALS), np.float32), np.zeros((0, 0), np.float32))
+        return Pool([], np.zeros((0, SIGNALS), np.float32), np.zeros((0, 0), np.float32), [])
     asking = np.array([text.rstrip().endswith("?") for text in survey.texts])
     kept = np.flatnonzero((np.arange(len(asking)) < survey.found) | (survey.before >= 0) & asking[survey.before])
-    turns = [survey.turns[at] for at in kept.tolist()]
-    return Pool(turns, _values(question, counted, survey, asking, kept, turns), survey.vectors[kept])
+    places = kept.tolist()
+    turns, ids = Turns(survey.turns.__getitem__, places), [survey.ids[at] for at in places]
+    return Pool(turns, _values(question, counted, survey, asking, kept), survey.vectors[kept], ids)
 
 
 def _searched(text: str) -> str:
@@ -65,9 +63,8 @@ def _searched(text: str) -> str:
 
 
 def _values(
-    question: Question, counted: Sequence[str], survey: Survey, asking: NDArray[np.bool_], kept: Places,
-    turns: Sequence[Turn],
-) -> Floats:  # fmt: skip
+    question: Question, counted: Sequence[str], survey: Survey, asking: NDArray[np.bool_], kept: Places
+) -> Floats:
     """The signals of the turns `kept`, [kept, signals]; what is scaled is scaled by all that were surveyed.
 
     `counted`: the terms that the survey counted; `asking`: which of its turns end with a question.
@@ -102,9 +99,9 @@ def _values(
     ]  # fmt: skip
     values = np.stack([np.asarray(column, np.float32) for column in columns], 1)[kept]
     if asked.names_a_date:
-        values[:, _DATE] = [asked.dated(turn.time) for turn in turns]
+        values[:, _DATE] = [asked.dated(survey.turns[at].time) for at in kept.tolist()]
     if asked.when:
-        values[:, _TIME] = [tells_time(turn.text) for turn in turns]
+        values[:, _TIME] = [tells_time(survey.texts[at]) for at in kept.tolist()]
     return values
 
 
