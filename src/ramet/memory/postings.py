@@ -192,6 +192,21 @@ class Lists(Protocol):
         """How many turns there are, and their length in terms, all together."""
 
 
+class ReadOnce:
+    """Lists of which none is read a second time; what was read may be of more blocks than are asked for then."""
+
+    def __init__(self, lists: Lists) -> None:
+        self.totals = lists.totals
+        self._lists = lists
+        self._read: dict[str, list[Postings]] = {}
+
+    def read(self, names: Sequence[str], blocks: Rows | None = None) -> list[list[Postings]]:
+        """See `Lists`. Blocks that are asked for later have to be among those that were asked for first."""
+        new = [name for name in names if name not in self._read]
+        self._read |= zip(new, self._lists.read(new, blocks), strict=True)
+        return [self._read[name] for name in names]
+
+
 def rank(
     lists: Lists,
     names: Sequence[str],

@@ -122,7 +122,8 @@ class SqlStore(ABC):
     def lexical(self, query: str, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
         """The turns with the highest BM25."""
         with self._transaction(write=False):
-            return self._hits(self._by_words(query, k, conversation, kind))
+            names = [postings.term_list(term) for term in terms(query)]
+            return self._hits(postings.rank(self._lists, names, k, conversation, kind))
 
     def mentioning(
         self, entities: Sequence[str], k: int, conversation: str | None = None, kind: Kind | None = None
@@ -142,12 +143,14 @@ class SqlStore(ABC):
     ) -> Survey:
         """What both searches give, and the turns beside it."""
         with self._transaction(write=False):
-            scores = dict(self._by_words(words, k, conversation, None))
+            lists = postings.ReadOnce(self._lists)
+            names = [postings.term_list(term) for term in terms(words)]
+            scores = dict(postings.rank(lists, names, k, conversation))
             near = self._by_vector(vector, k, conversation, None) if vector is not None else []
             found = list(dict.fromkeys([*scores, *(row for row, _ in near)]))
             rows, records, before = with_those_beside(self, found)
             columns = list(zip(*records, strict=True)) or [()] * len(COLUMNS)
-            lengths, frequencies = count_terms(self._lists, rows, columns, counted, conversation is not None)
+            lengths, frequencies = count_terms(lists, rows, columns, counted, conversation is not None)
             vectors, sources = self._vectors(rows), self._sources(rows, columns[_KIND])
 
         def make(place: int) -> Turn:
@@ -412,10 +415,6 @@ class SqlStore(ABC):
         """The rows on a list, ascending."""
         ((*parts,),) = self._lists.read([name])
         return np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
-
-    def _by_words(self, query: str, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
-        names = [postings.term_list(term) for term in terms(query)]
-        return postings.rank(self._lists, names, k, conversation, kind)
 
     def _by_vector(
         self, vector: Vector, k: int, conversation: str | None, kind: Kind | None

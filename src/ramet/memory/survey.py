@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ramet.memory import postings
 from ramet.memory.base import KINDS, Vector
-from ramet.memory.lists import StoredLists, Tables
+from ramet.memory.lists import Tables
 from ramet.memory.postings import BLOCK
 from ramet.memory.records import COLUMNS, Record
 from ramet.memory.words import heading, terms
@@ -58,7 +58,7 @@ def with_those_beside(tables: Tables, found: Sequence[int]) -> tuple[list[int], 
 
 
 def count_terms(
-    lists: StoredLists, rows: Sequence[int], records: Columns, counted: Sequence[str], scoped: bool
+    lists: postings.Lists, rows: Sequence[int], records: Columns, counted: Sequence[str], scoped: bool
 ) -> tuple[Vector, Vector]:
     """How many terms the text of each row has, float32 [rows], and how often each of `counted`, [rows, counted].
 

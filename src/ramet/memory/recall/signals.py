@@ -50,7 +50,7 @@ def pool(index: Index, question: Question) -> Pool:
     survey = index.survey(_searched(question.text), question.vector, _EACH, question.conversation, counted)
     if not survey.found:
         return Pool([], np.zeros((0, SIGNALS), np.float32), np.zeros((0, 0), np.float32), [])
-    asking = np.array([text.rstrip().endswith("?") for text in survey.texts])
+    asking = np.array(["?" in text and text.rstrip().endswith("?") for text in survey.texts])
     kept = np.flatnonzero((np.arange(len(asking)) < survey.found) | (survey.before >= 0) & asking[survey.before])
     places = kept.tolist()
     turns, ids = Turns(survey.turns.__getitem__, places), [survey.ids[at] for at in places]
