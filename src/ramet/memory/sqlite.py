@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ramet.memory import codes
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.codes import Codes
 from ramet.memory.postings import conversation_list
+from ramet.memory.records import lengths, units_of
 from ramet.memory.sql import SqlStore
 
 T = TypeVar("T")
@@ -204,12 +204,7 @@ class SqliteStore(SqlStore):
         if not dimensions or not len(rows):
             return np.zeros((len(rows), dimensions or 0), np.float32)
         found = self._rows("SELECT row, data FROM vectors WHERE row {in}", list(rows))
-        at = {row: index for index, (row, _) in enumerate(found)}
-        halves = _halves([*(data for _, data in found), bytes(2 * dimensions)])
-        vectors = halves[[at.get(row, -1) for row in rows]].astype(np.float32)
-        lengths = _lengths(vectors)
-        vectors /= np.where(lengths > 0, lengths, np.float32(1))[:, None]
-        return vectors
+        return units_of(found, rows, dimensions, "<f2")
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
@@ -219,8 +214,9 @@ class SqliteStore(SqlStore):
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
         if not found:
             return []
-        vectors = _halves([data for _, data in found]).astype(np.float32)
-        scores = np.einsum("ij,j->i", vectors, vector) / _lengths(vectors)
+        vectors = np.frombuffer(b"".join([data for _, data in found]), "<f2").astype(np.float32)
+        vectors = vectors.reshape(len(found), -1)
+        scores = np.einsum("ij,j->i", vectors, vector) / lengths(vectors)
         order = np.argsort(-scores, kind="stable")[:k]
         return [(found[index][0], float(scores[index])) for index in order.tolist()]
 
@@ -231,16 +227,6 @@ class SqliteStore(SqlStore):
         newer = "SELECT block, version, data FROM codes WHERE version > ? ORDER BY block"
         self._codes.update(self._rows(newer, self._codes.version))
         return self._codes
-
-
-def _halves(stored: Sequence[bytes]) -> NDArray[np.float16]:
-    """[stored, dimensions]."""
-    return np.frombuffer(b"".join(stored), "<f2").reshape(len(stored), -1)
-
-
-def _lengths(vectors: Vector) -> Vector:
-    """Of vectors [n, d]."""
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def _reason(error: sqlite3.Error | OSError) -> str:
