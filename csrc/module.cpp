@@ -388,6 +388,13 @@ void bind_memory(nb::module_& m) {
     ops().bound_postings({reinterpret_cast<const std::uint32_t*>(postings), longs(sizes), pieces,
                           reinterpret_cast<std::uint32_t*>(bounds)});
   });
+  m.def("look_up_postings", [](Index lists, Address first, Address starts, Address postings, Address sizes, Index count,
+                               Address rows, Address frequencies, Address lengths) {
+    nb::gil_scoped_release released;
+    ops().look_up_postings({lists, longs(first), longs(starts),
+                            reinterpret_cast<const std::uint32_t* const*>(postings), longs(sizes), count, longs(rows),
+                            reinterpret_cast<std::int32_t*>(frequencies), reinterpret_cast<std::int32_t*>(lengths)});
+  });
   m.def("rank_postings", [](Index pieces, Address starts, Address lists, Address postings, Address sizes,
                             Address bounds, bool scoped, bool one_kind, Index terms, Address weights, std::int64_t turns, double mean_length,
                             double k1, double b, Index k, Address rows, Address scores) {

@@ -413,6 +413,19 @@ struct RankPostings {
   double* scores;
 };
 
+// `first` [lists + 1]: which of the pieces are whose; those of a list are ascending.
+struct LookUpPostings {
+  Index lists;
+  const std::int64_t* first;
+  const std::int64_t* starts;            // the first row that a piece may have; it ends before the next one's, or its block
+  const std::uint32_t* const* postings;  // ascending
+  const std::int64_t* sizes;
+  Index count;
+  const std::int64_t* rows;              // ascending
+  std::int32_t* frequencies;             // [lists][count]; 0: the row is not on the list
+  std::int32_t* lengths;                 // [count]; 0 for a row that is on none
+};
+
 struct BoundPostings {
   const std::uint32_t* postings;  // of all pieces, one after the other
   const std::int64_t* sizes;
@@ -467,6 +480,7 @@ struct Ops {
   void (*select_entries)(const SelectEntries&);
   void (*entry_attention)(const EntryAttention&);
   void (*bound_postings)(const BoundPostings&);
+  void (*look_up_postings)(const LookUpPostings&);
   Index (*rank_postings)(const RankPostings&);  // how many there are
   Index (*near_codes)(const NearCodes&);        // likewise
 };

@@ -33,6 +33,7 @@ void compress(const Compress&);
 void select_entries(const SelectEntries&);
 void entry_attention(const EntryAttention&);
 void bound_postings(const BoundPostings&);
+void look_up_postings(const LookUpPostings&);
 Index rank_postings(const RankPostings&);
 Index near_codes(const NearCodes&);
 
@@ -69,6 +70,7 @@ const Ops ops = {
     select_entries,
     entry_attention,
     bound_postings,
+    look_up_postings,
     rank_postings,
     near_codes,
 };

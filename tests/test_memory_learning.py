@@ -11,7 +11,9 @@ from ramet.memory import Memory, MemoryStoreError
 from ramet.memory.recall import DEFAULT, SIGNALS, adapted
 from ramet.memory.recall.learning import learned
 
-ANIMALS = [
+ANIMALS = """
+    zebra otter heron badger lynx marten ibis beaver ferret weasel stoat gannet
+""".split()
     "zebra",
     "otter",
     "heron",

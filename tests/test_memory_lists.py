@@ -101,6 +101,41 @@ def test_the_best_are_those_of_all(
 
 
 @each_isa
+@some
+@given(
+    seed=st.integers(0, 2**32), size=st.integers(1, 300), gap=st.sampled_from([1, 2, 40, BLOCK // 3, 3 * BLOCK]),
+    pieces=st.integers(0, 10), scoped=st.booleans(),
+)  # fmt: skip
+def test_rows_are_looked_up_where_they_are(isa: str, seed: int, size: int, gap: int, pieces: int, scoped: bool) -> None:
+    corpus = Corpus(seed, size, gap, pieces)
+    rows = np.unique(corpus.rng.choice([*corpus.rows, *(row + 1 for row in corpus.rows)], size))
+    names = [*map(postings.kind_list, KINDS), *map(postings.term_list, "ahz"), postings.term_list("filler")]
+    with running(isa):
+        found, lengths = postings.look_up(corpus, names, rows, np.unique(rows // BLOCK) if scoped else None)
+    at = {row: index for index, row in enumerate(corpus.rows)}
+    words = [corpus.words[at[row]] if row in at else [] for row in rows.tolist()]
+    assert lengths.tolist() == list(map(len, words))
+    for term, frequencies in zip(("a", "h", "z", "filler"), found[len(KINDS) :].tolist(), strict=True):
+        assert frequencies == [own.count(term) for own in words]
+    kinds = [corpus.kinds[at[row]] if row in at else None for row in rows.tolist()]
+    assert found[: len(KINDS)].tolist() == [[kind == one for one in kinds] for kind in KINDS]
+
+
+@each_isa
+def test_a_long_list_is_looked_up_where_its_rows_should_be(isa: str) -> None:
+    """Rows that lie evenly, and some that do not."""
+    rng = np.random.default_rng(0)
+    rows = np.unique(np.concatenate([rng.integers(0, 4 * BLOCK, 30_000), np.arange(BLOCK, BLOCK + 9000)]))
+    packed = (rows % BLOCK | (rows % 7) << 14 | (rows % 100) << 19).astype("<u4")
+    parts = [(int(block * BLOCK), packed[rows // BLOCK == block].tobytes()) for block in range(4)]
+    with running(isa), patch.object(Corpus, "read", lambda self, names, blocks: [[Postings.of(parts)]]):
+        (frequencies,), lengths = postings.look_up(Corpus(0, 1, 1, 1), ["t"], np.arange(5 * BLOCK))
+    expected = np.zeros((2, 5 * BLOCK), int)
+    expected[:, rows] = rows % 7 + 1, rows % 100
+    assert (frequencies == expected[0]).all() and (lengths == expected[1]).all()
+
+
+@each_isa
 def test_lists_that_are_left_early_change_nothing(isa: str) -> None:
     """Enough rows that most blocks end after the rare terms, and that rows are looked up one by one."""
     corpus = Corpus(0, 6000, 12, 0)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -123,6 +124,58 @@ def test_order_within_conversations(store: SqlStore) -> None:
     around = store.around(["c:3", "f", "d:1", "c:1"], 1)
     assert around == {"c:3": ["c:2", "c:3"], "d:1": ["d:1", "d:2"], "c:1": ["c:1", "c:2"]}
     assert (store.end("c"), store.end("e")) == (9, 0)
+
+
+@pytest.mark.parametrize("conversation", [None, "conversation 1"])
+def test_a_survey_is_both_searches_and_what_is_beside(
+    store: SqlStore, conversation: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "LEVELS", (64, 16, 4))
+    turns, vectors = random_turns(300), random_vectors(300)
+    turns[40] = replace(turns[40], speaker="Åsa May", text="May 2023: l'été à Paris, Oslo 2023?")
+    turns[41] = replace(turns[41], speaker="", time=None)
+    fact = Turn(
+        "f", "conversation 1", "session 0", 3, "", "Oslo is not Paris", kind="fact", sources=("sum", turns[3].id)
+    )
+    summary = Turn("sum", "conversation 1", "session 0", 3, "", "Oslo", kind="summary", sources=(turns[3].id,))
+    vectors[7] = 0
+    store.add(turns[:200], vectors[:200])
+    store.add([*turns[200:], summary, fact], np.concatenate([vectors[200:], random_vectors(2, seed=1)]))
+    store.delete([turn.id for turn in turns[60:80]])
+    question, counted = random_vectors(1, seed=2)[0], ["oslo", "2023", "may", "unheard", "pari"]
+    for vector, k in ((question, 12), (None, 12), (question, 400)):
+        survey = store.survey("oslo violin ete", vector, k, conversation, counted)
+        by_words = store.lexical("oslo violin ete", k, conversation)
+        near = store.dense(question, k, conversation) if vector is not None else []
+        found = list(dict.fromkeys(hit.id for hit in [*by_words, *near]))
+        around = store.around(found, 1)
+        ids = survey.ids
+        assert ids[: survey.found] == found and len(set(ids)) == len(ids)
+        assert set(ids[survey.found :]) == {id for beside in around.values() for id in beside} - set(found)
+        assert list(survey.turns) == survey.turns[:] == store.turns(ids)
+        before = {other: one for beside in around.values() for one, other in pairwise(beside)}
+        assert [ids[at] if at >= 0 else None for at in survey.before] == [before.get(id) for id in ids]
+        scores = {hit.id: hit.score for hit in by_words}
+        np.testing.assert_allclose(survey.lexical, [scores.get(id, 0) for id in ids], rtol=1e-6)
+        np.testing.assert_allclose(survey.vectors, store.vectors(ids), atol=1e-7)
+        own = store.turns(ids)
+        assert survey.texts == [turn.text for turn in own] and survey.speakers == [turn.speaker for turn in own]
+        assert survey.positions.tolist() == [turn.position for turn in own]
+        places = [(turn.conversation, turn.session) for turn in own]
+        assert survey.sessions.tolist() == [list(dict.fromkeys(places)).index(place) for place in places]
+        words = [terms(turn.text) for turn in own]
+        assert survey.lengths.tolist() == list(map(len, words))
+        assert survey.frequencies.tolist() == [[text.count(term) for term in counted] for text in words]
+    nothing = store.survey("unheard", None, 9, conversation, ["oslo"])
+    assert (nothing.found, len(nothing.turns), nothing.frequencies.shape) == (0, 0, (0, 1))
+
+
+def test_a_survey_counts_beyond_what_lists_keep(store: SqlStore) -> None:
+    store.add([said(0, "Oslo " * 40 + "Paris"), said(1, "Oslo " + "word " * 9000), said(2, "Paris")])
+    survey = store.survey("oslo", None, 9, None, ["oslo", "pari", "word"])
+    counts = dict(zip(survey.ids, survey.frequencies.tolist(), strict=True))
+    assert counts == {"c:0": [40, 1, 0], "c:1": [1, 0, 9000], "c:2": [0, 1, 0]}
+    assert dict(zip(counts, survey.lengths.tolist(), strict=True)) == {"c:0": 41, "c:1": 9001, "c:2": 1}
 
 
 def test_what_is_stored_comes_back_as_it_was(opened: Callable[[], SqlStore]) -> None:

@@ -404,6 +404,18 @@ def entry_attention(
     /,
 ) -> None: ...
 def bound_postings(postings: int, sizes: int, pieces: int, bounds: int, /) -> None: ...
+def look_up_postings(
+    lists: int,
+    first: int,
+    starts: int,
+    postings: int,
+    sizes: int,
+    count: int,
+    rows: int,
+    frequencies: int,
+    lengths: int,
+    /,
+) -> None: ...
 def rank_postings(
     pieces: int,
     starts: int,

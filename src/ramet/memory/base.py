@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,59 @@ class Question:
     """When it is asked, by the conversation's clock; what 'last week' counts from."""
 
 
+class Turns(Sequence[Turn]):
+    """Turns that are made when they are first asked for."""
+
+    def __init__(self, make: Callable[[int], Turn], places: Sequence[int]) -> None:
+        """`make(place)` gives a turn; these are the turns of `places`."""
+        self._make, self._places = make, places
+        self._made: dict[int, Turn] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Turn: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Turn]: ...
+
+    def __getitem__(self, at: int | slice) -> Turn | list[Turn]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        place = self._places[at]
+        if place not in self._made:
+            self._made[place] = self._make(place)
+        return self._made[place]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The turns that were found for a question, and those beside them. Everything is by these turns, in one order."""
+
+    ids: list[str]
+    """First of what a search gave, best first, the search by words before the other one; then of what is beside it."""
+    texts: list[str]
+    speakers: list[str]
+    positions: NDArray[np.int64]
+    sessions: NDArray[np.intp]
+    """Numbers from 0 on, the same for turns of the same session of the same conversation."""
+    turns: Sequence[Turn]
+    """All of each of them."""
+    found: int
+    """How many the searches gave. The others were said just before or just after one of these, in its session."""
+    before: NDArray[np.intp]
+    """Which of the turns was said just before each; -1 for none, and where neither of the two was found."""
+    lexical: Vector
+    """BM25, 0 for a turn that the search by words did not give."""
+    lengths: Vector
+    """How many terms the text has (without date and speaker)."""
+    frequencies: Vector
+    """[turns, terms]: how often the text has each of the terms that were to be counted."""
+    vectors: Vector
+    """[turns, dimensions], as `Index.vectors` has them."""
+
+
 class Index(Protocol):
     """The read side of a store. Nothing here walks over all turns in Python.
 
@@ -101,6 +154,14 @@ class Index(Protocol):
         self, entities: Sequence[str], k: int, conversation: str | None = None, kind: Kind | None = None
     ) -> list[Hit]:
         """The `k` turns that mention most of `entities` (as `words.entities` writes them); score: sum of their idf."""
+
+    def survey(
+        self, words: str, vector: Vector | None, k: int, conversation: str | None, counted: Sequence[str]
+    ) -> Survey:
+        """What the searches for `words` and near `vector` (if given) give, `k` each, and the turns beside it, at once.
+
+        `counted`: index terms that are counted in every text. Raises MemoryStoreError as `dense` does.
+        """
 
     def turns(self, ids: Sequence[str]) -> list[Turn]:
         """The turns of `ids` in that order; ids that are not stored are left out."""

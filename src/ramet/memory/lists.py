@@ -20,6 +20,7 @@ LEVELS = (BLOCK, 4096, 256, 16)
 KEPT = 128 << 20
 """Bytes of sealed postings that are kept in memory, those that were asked for last."""
 
+_NOTHING = Postings.of([])
 _ENTRY = 512
 """Bytes that a list in memory takes beside its postings."""
 
@@ -84,7 +85,7 @@ class StoredLists:
                 fresh[name].append((row, data))
         found = []
         for name in names:
-            before, kept = known.get(name, (0, Postings.of([])))
+            before, kept = known.get(name, (0, _NOTHING))
             edge = bisect_right(fresh[name], sealed.stop - 1, key=lambda part: part[0])
             if edge:
                 kept = kept.joined(Postings.of(fresh[name][:edge])) if before else Postings.of(fresh[name][:edge])
@@ -92,7 +93,7 @@ class StoredLists:
                 self._keep(name, sealed.stop, kept)
             if blocks is not None and before:
                 kept = kept.in_blocks(blocks)
-            parts = [kept, Postings.of(fresh[name][edge:])]
+            parts = [kept, Postings.of(fresh[name][edge:])] if fresh[name][edge:] else [kept]
             found.append([part for part in parts if len(part.packed)])
         return found
 

@@ -12,7 +12,7 @@ from typing import Self
 from ramet.memory import jsonl
 from ramet.memory.base import Kind, MemoryStoreError, Question, Store, Turn, Vector
 from ramet.memory.embed import Embedder, MiniLM, has_minilm
-from ramet.memory.recall import learning, pool, ranked
+from ramet.memory.recall import best, learning, pool
 from ramet.memory.words import indexed_text
 
 _EMBEDDED = 256
@@ -125,11 +125,8 @@ class Memory:
         """
         vector = self.embedder.embed([question])[0] if self.embedder is not None else None
         found = pool(self.store, Question(question, vector, conversation, time))
-        turns = dict(zip(found.ids, found.turns, strict=True))
-        return [
-            Recalled(turns[hit.id], hit.score)
-            for hit in ranked(found.ids, found.values, k, learning.learned(self.store))
-        ]
+        weights = learning.learned(self.store)
+        return [Recalled(found.turns[at], score) for at, score in best(found.values, k, weights)]
 
     def learn(
         self, question: str, ids: Collection[str], *, conversation: str | None = None, time: datetime | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -30,7 +31,8 @@ K1, B = 1.2, 0.75
 """BM25's saturation of the term frequency, and how much long turns are discounted."""
 
 _TF_SHIFT, _LENGTH_SHIFT = 14, 19
-_TF_MOST, _LENGTH_MOST = 32, 8191
+MOST_OFTEN, LONGEST = 32, 8191
+"""Frequencies and lengths that are kept as they are; these may stand for more."""
 
 Rows = NDArray[np.int64]
 
@@ -90,8 +92,17 @@ class Postings:
     def in_blocks(self, blocks: Rows) -> Postings:
         """Those of the pieces in these blocks (row // BLOCK)."""
         chosen = np.isin(self.starts // BLOCK, blocks)
-        packed = self.packed[np.repeat(chosen, self.sizes)]
+        if chosen.all():
+            return self
+        ends = np.cumsum(self.sizes)
+        edges = zip((ends - self.sizes)[chosen].tolist(), ends[chosen].tolist(), strict=True)
+        packed = np.concatenate([self.packed[:0], *(self.packed[start:end] for start, end in edges)])
         return Postings(self.starts[chosen], self.sizes[chosen], packed, self.bounds[chosen])
+
+    @cached_property
+    def addresses(self) -> Rows:
+        """int64 [pieces]: where the postings of each are in memory."""
+        return _at(self.packed) + 4 * (np.cumsum(self.sizes) - self.sizes)
 
     @property
     def rows(self) -> Rows:
@@ -144,9 +155,9 @@ class Gathered:
         names = [*map(term_list, self._words), *self._names]
         once = np.array(self._once, np.int64) + len(self._words) << 32 | np.array(self._once_at, np.int64)
         keys = np.concatenate([keys, np.sort(once)])
-        counts = np.concatenate([np.minimum(counts, _TF_MOST), np.ones(len(once), np.int64)])
+        counts = np.concatenate([np.minimum(counts, MOST_OFTEN), np.ones(len(once), np.int64)])
         rows, lists = self._first + (keys & 0xFFFFFFFF), keys >> 32
-        clipped = np.minimum(lengths, _LENGTH_MOST)[keys & 0xFFFFFFFF]
+        clipped = np.minimum(lengths, LONGEST)[keys & 0xFFFFFFFF]
         packed = (rows % BLOCK | counts - 1 << _TF_SHIFT | clipped << _LENGTH_SHIFT).astype("<u4")
         cut = []
         for first, end in bounds:
@@ -179,6 +190,21 @@ class Lists(Protocol):
 
     def totals(self) -> tuple[int, int]:
         """How many turns there are, and their length in terms, all together."""
+
+
+class ReadOnce:
+    """Lists of which none is read a second time; what was read may be of more blocks than are asked for then."""
+
+    def __init__(self, lists: Lists) -> None:
+        self.totals = lists.totals
+        self._lists = lists
+        self._read: dict[str, list[Postings]] = {}
+
+    def read(self, names: Sequence[str], blocks: Rows | None = None) -> list[list[Postings]]:
+        """See `Lists`. Blocks that are asked for later have to be among those that were asked for first."""
+        new = [name for name in names if name not in self._read]
+        self._read |= zip(new, self._lists.read(new, blocks), strict=True)
+        return [self._read[name] for name in names]
 
 
 def rank(
@@ -224,6 +250,29 @@ def rank(
     return list(zip(rows[:count].tolist(), scores[:count].tolist(), strict=True))
 
 
+def look_up(
+    lists: Lists, names: Sequence[str], rows: Rows, blocks: Rows | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """How often each of `rows` (ascending) is on each of these lists, [names, rows], and how long its turn is, [rows].
+
+    Lengths are in terms, 0 for a row that is on none of the lists. `MOST_OFTEN` and `LONGEST` may stand for more.
+    `blocks`: read no more than these (row // BLOCK).
+    """
+    found = lists.read(names, blocks)
+    parts = [part for own in found for part in own]
+    first = np.cumsum([0, *(sum(len(part.starts) for part in own) for own in found)])
+    starts = np.concatenate([np.empty(0, np.int64), *(part.starts for part in parts)])
+    sizes = np.concatenate([np.empty(0, np.int64), *(part.sizes for part in parts)])
+    addresses = np.concatenate([np.empty(0, np.int64), *(part.addresses for part in parts)])
+    rows = np.ascontiguousarray(rows, np.int64)
+    frequencies, lengths = np.empty((len(names), len(rows)), np.int32), np.empty(len(rows), np.int32)
+    _ramet.look_up_postings(
+        len(names), _at(first), _at(starts), _at(addresses), _at(sizes), len(rows), _at(rows), _at(frequencies),
+        _at(lengths),
+    )  # fmt: skip
+    return frequencies, lengths
+
+
 def _pieces(parts: Sequence[tuple[int, Postings]]) -> tuple[Rows, Rows, Rows, Rows, NDArray[np.uint32]]:
     """Of every piece of (list, part), in the order of blocks, lists and rows: start, list, address, size, bounds."""
     if not parts:
@@ -232,10 +281,10 @@ def _pieces(parts: Sequence[tuple[int, Postings]]) -> tuple[Rows, Rows, Rows, Ro
     starts = np.concatenate([part.starts for _, part in parts])
     sizes = np.concatenate([part.sizes for _, part in parts])
     owners = np.repeat(np.array([index for index, _ in parts]), [len(part.starts) for _, part in parts])
-    ends = [_at(part.packed) + 4 * (np.cumsum(part.sizes) - part.sizes) for _, part in parts]
+    addresses = np.concatenate([part.addresses for _, part in parts])
     order = np.lexsort((starts, owners, starts // BLOCK))
     bounds = np.concatenate([part.bounds for _, part in parts])
-    return starts[order], owners[order], np.concatenate(ends)[order], sizes[order], bounds[order]
+    return starts[order], owners[order], addresses[order], sizes[order], bounds[order]
 
 
 def _at(array: NDArray[Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ COLUMNS = (
     "id", "conversation", "session", "position", "speaker", "text", "time", "node", "kind", "valid_from", "valid_to",
     "superseded_by",
 )  # fmt: skip
+
+Record = tuple[Any, ...]
+"""A turn as a row of the table, in the order of `COLUMNS`."""
 
 _LONGEST_NAME = 500
 """Characters of an id, or of the name of a conversation, session or speaker: they are keys of indexes."""
@@ -29,6 +32,23 @@ def units(vectors: Vector, count: int) -> Vector:
         raise MemoryStoreError("a vector has a value that is not finite; the embedder is broken")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def units_of(
+    stored: Sequence[tuple[int, bytes]], rows: Sequence[int], dimensions: int, halves: Literal["<f2", ">f2"]
+) -> Vector:
+    """float32 [rows, dimensions] of unit length, from (row, vector in half precision); zeros for a row without one."""
+    at = {row: index for index, (row, _) in enumerate(stored)}
+    data = b"".join([*(data for _, data in stored), bytes(2 * dimensions)])
+    vectors = np.frombuffer(data, halves).reshape(-1, dimensions)[[at.get(row, -1) for row in rows]].astype(np.float32)
+    own = lengths(vectors)
+    vectors /= np.where(own > 0, own, np.float32(1))[:, None]
+    return vectors
+
+
+def lengths(vectors: Vector) -> Vector:
+    """Of vectors [n, d]."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def check(turn: Turn, rows: dict[str, int]) -> None:
@@ -59,19 +79,19 @@ def check_same(turn: Turn, same: Turn) -> None:
         raise MemoryStoreError(f"the id {turn.id!r} is taken by another turn: {same.text[:60]!r}")
 
 
-def record(turn: Turn) -> tuple[Any, ...]:
-    """A turn as a row of the table, in the order of `COLUMNS`."""
+def record(turn: Turn) -> Record:
+    """The row of a turn."""
     times = [time.isoformat() if time is not None else None for time in (turn.time, turn.valid_from, turn.valid_to)]
     kind = KINDS.index(turn.kind)
     said = (turn.id, turn.conversation, turn.session, turn.position, turn.speaker, turn.text, times[0], turn.node, kind)
     return (*said, times[1], times[2], turn.superseded_by)
 
 
-def turn_of(record: Sequence[Any]) -> Turn:
-    """The turn of a row, without its sources."""
+def turn_of(record: Record, sources: tuple[str, ...] = ()) -> Turn:
+    """The turn of a row; its sources are not in it."""
     id, conversation, session, position, speaker, text, time, node, kind, since, until, by = record
     return Turn(
-        id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], (),
+        id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], sources,
         _time(since), _time(until), by,
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, Self, TypeVar
@@ -15,11 +14,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from ramet.memory import postings
-from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Turn, Vector
+from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Survey, Turn, Turns, Vector
 from ramet.memory.entities import entities
 from ramet.memory.lists import StoredLists
 from ramet.memory.postings import BLOCK, Gathered, Rows
 from ramet.memory.records import COLUMNS, check, check_same, record, turn_of, units
+from ramet.memory.survey import count_terms, sessions, with_those_beside
 from ramet.memory.words import FORMAT, indexed_text, terms
 
 T = TypeVar("T")
@@ -64,8 +64,8 @@ class SqlStore(ABC):
         """Remove the vectors of these rows."""
 
     @abstractmethod
-    def _vectors(self, rows: Sequence[int]) -> dict[int, Vector]:
-        """The unit vectors of those of `rows` that have one."""
+    def _vectors(self, rows: Sequence[int]) -> Vector:
+        """Their unit vectors [rows, dimensions], zeros for one that has none; [rows, 0] while nothing has."""
 
     @abstractmethod
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
@@ -136,17 +136,32 @@ class SqlStore(ABC):
     def dense(self, vector: Vector, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
         """The turns whose vectors are nearest."""
         with self._transaction(write=False):
-            dimensions = self.dimensions
-            if dimensions is None:
-                return []
-            vector = np.asarray(vector, np.float32)
-            if vector.shape != (dimensions,):
-                raise MemoryStoreError(
-                    f"the question's vector has the shape {vector.shape}, the stored ones {dimensions} dimensions: "
-                    "ask with the embedder that the memory was written with"
-                )
-            length = float(np.linalg.norm(vector))
-            return self._hits(self._nearest(vector / length, k, conversation, kind)) if length and k > 0 else []
+            return self._hits(self._by_vector(vector, k, conversation, kind))
+
+    def survey(
+        self, words: str, vector: Vector | None, k: int, conversation: str | None, counted: Sequence[str]
+    ) -> Survey:
+        """What both searches give, and the turns beside it."""
+        with self._transaction(write=False):
+            lists = postings.ReadOnce(self._lists)
+            names = [postings.term_list(term) for term in terms(words)]
+            scores = dict(postings.rank(lists, names, k, conversation))
+            near = self._by_vector(vector, k, conversation, None) if vector is not None else []
+            found = list(dict.fromkeys([*scores, *(row for row, _ in near)]))
+            rows, records, before = with_those_beside(self, found)
+            columns = list(zip(*records, strict=True)) or [()] * len(COLUMNS)
+            lengths, frequencies = count_terms(lists, rows, columns, counted, conversation is not None)
+            vectors, sources = self._vectors(rows), self._sources(rows, columns[_KIND])
+
+        def make(place: int) -> Turn:
+            return turn_of(records[place], sources.get(rows[place], ()))
+
+        named = dict(zip(COLUMNS, columns, strict=True))
+        return Survey(
+            list(named["id"]), list(named["text"]), list(named["speaker"]), np.array(named["position"], np.int64),
+            sessions(columns), Turns(make, range(len(rows))), len(found), before,
+            np.array([scores.get(row, 0.0) for row in rows], np.float32), lengths, frequencies, vectors,
+        )  # fmt: skip
 
     def turns(self, ids: Sequence[str]) -> list[Turn]:
         """The turns of `ids` in that order, those that are stored."""
@@ -205,13 +220,7 @@ class SqlStore(ABC):
         """float32 [len(ids), dimensions]; zeros where there is none."""
         with self._transaction(write=False):
             rows = dict(self._rows("SELECT id, row FROM turns WHERE id {in}", list(ids)))
-            vectors = np.zeros((len(ids), self.dimensions or 0), np.float32)
-            found = self._vectors(list(rows.values())) if vectors.shape[1] else {}
-        for index, id in enumerate(ids):
-            vector = found.get(rows.get(id, -1))
-            if vector is not None:
-                vectors[index] = vector
-        return vectors
+            return self._vectors([rows.get(id, -1) for id in ids])
 
     def entities(self, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """What each turn mentions."""
@@ -282,8 +291,10 @@ class SqlStore(ABC):
             self.note("rows", str(next_row))
         if vectors is not None:
             with_vector = {rows[turn.id]: index for index, turn in enumerate(turns) if vectors[index].any()}
-            for row in self._vectors([row for row in with_vector if row < first]):
-                del with_vector[row]
+            older = [row for row in with_vector if row < first]
+            for row, vector in zip(older, self._vectors(older), strict=True):
+                if vector.any():
+                    del with_vector[row]
             chosen = list(with_vector.values())
             self._add_vectors(list(with_vector), [turns[index] for index in chosen], vectors[chosen])
         return next_row - first
@@ -379,9 +390,9 @@ class SqlStore(ABC):
                 where, values = ("row > ?", (last,)) if conversation is None else (
                     "row > ? AND conversation = ?", (last, conversation))  # fmt: skip
                 page = self._stored(where, *values, order="row", limit=_CHUNK)
-                vectors = self._vectors([row for row, _ in page]) if self.dimensions else {}
-            for row, turn in page:
-                yield turn, vectors.get(row)
+                vectors = self._vectors([row for row, _ in page])
+            for (_, turn), vector in zip(page, vectors, strict=True):
+                yield turn, vector if vector.any() else None
             if len(page) < _CHUNK:
                 return
             last = page[-1][0]
@@ -405,6 +416,21 @@ class SqlStore(ABC):
         ((*parts,),) = self._lists.read([name])
         return np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
 
+    def _by_vector(
+        self, vector: Vector, k: int, conversation: str | None, kind: Kind | None
+    ) -> list[tuple[int, float]]:
+        dimensions = self.dimensions
+        if dimensions is None:
+            return []
+        vector = np.asarray(vector, np.float32)
+        if vector.shape != (dimensions,):
+            raise MemoryStoreError(
+                f"the question's vector has the shape {vector.shape}, the stored ones {dimensions} dimensions: "
+                "ask with the embedder that the memory was written with"
+            )
+        length = float(np.linalg.norm(vector))
+        return self._nearest(vector / length, k, conversation, kind) if length and k > 0 else []
+
     def _hits(self, ranked: Sequence[tuple[int, float]]) -> list[Hit]:
         ids = dict(self._rows("SELECT row, id FROM turns WHERE row {in}", [row for row, _ in ranked]))
         return [Hit(ids[row], score) for row, score in ranked if row in ids]
@@ -419,19 +445,23 @@ class SqlStore(ABC):
         statement = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE {where} ORDER BY {order}"
         if limit is not None:
             statement += f" LIMIT {limit}"
-        found = [(row[0], turn_of(row[1:])) for row in self._rows(statement, *values)]
-        derived = {row: turn for row, turn in found if turn.kind != "said"}
-        if derived:
-            statement = (
-                "SELECT derived, turns.id FROM derivations JOIN turns ON source = turns.row WHERE derived {in} "
-                "ORDER BY derived, place"
-            )
-            sources: dict[int, list[str]] = {}
-            for part in _parts(derived):
-                for row, source in self._rows(statement, list(part)):
-                    sources.setdefault(row, []).append(source)
-            found = [(row, replace(turn, sources=tuple(sources.get(row, ())))) for row, turn in found]
-        return found
+        found = self._rows(statement, *values)
+        rows, records = [row[0] for row in found], [row[1:] for row in found]
+        sources = self._sources(rows, [record[_KIND] for record in records])
+        return [(row, turn_of(record, sources.get(row, ()))) for row, record in zip(rows, records, strict=True)]
+
+    def _sources(self, rows: Sequence[int], kinds: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """The ids of what each row was derived from, for those that were."""
+        derived = [row for row, kind in zip(rows, kinds, strict=True) if kind]
+        statement = (
+            "SELECT derived, turns.id FROM derivations JOIN turns ON source = turns.row WHERE derived {in} "
+            "ORDER BY derived, place"
+        )
+        sources: dict[int, tuple[str, ...]] = {}
+        for part in _parts(derived):
+            for row, source in self._rows(statement, part):
+                sources[row] = (*sources.get(row, ()), source)
+        return sources
 
 
 def _on_lists(turn: Turn) -> tuple[list[str], list[str]]:
@@ -448,4 +478,5 @@ def _parts(items: Iterable[T]) -> Iterator[list[T]]:
         yield part
 
 
+_KIND = COLUMNS.index("kind")
 _ROW_OF = "SELECT row FROM turns WHERE id {in} ORDER BY row"

@@ -17,6 +17,7 @@ from ramet.memory import codes
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.codes import Codes
 from ramet.memory.postings import conversation_list
+from ramet.memory.records import lengths, units_of
 from ramet.memory.sql import SqlStore
 
 T = TypeVar("T")
@@ -198,10 +199,12 @@ class SqliteStore(SqlStore):
         self.note("version", str(version))
         return version
 
-    def _vectors(self, rows: Sequence[int]) -> dict[int, Vector]:
+    def _vectors(self, rows: Sequence[int]) -> Vector:
+        dimensions = self.dimensions
+        if not dimensions or not len(rows):
+            return np.zeros((len(rows), dimensions or 0), np.float32)
         found = self._rows("SELECT row, data FROM vectors WHERE row {in}", list(rows))
-        matrix = _floats(found)
-        return {row: matrix[index] for index, (row, _) in enumerate(found)}
+        return units_of(found, rows, dimensions, "<f2")
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
@@ -211,7 +214,9 @@ class SqliteStore(SqlStore):
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
         if not found:
             return []
-        scores = np.einsum("ij,j->i", _floats(found), vector)
+        vectors = np.frombuffer(b"".join([data for _, data in found]), "<f2").astype(np.float32)
+        vectors = vectors.reshape(len(found), -1)
+        scores = np.einsum("ij,j->i", vectors, vector) / lengths(vectors)
         order = np.argsort(-scores, kind="stable")[:k]
         return [(found[index][0], float(scores[index])) for index in order.tolist()]
 
@@ -222,14 +227,6 @@ class SqliteStore(SqlStore):
         newer = "SELECT block, version, data FROM codes WHERE version > ? ORDER BY block"
         self._codes.update(self._rows(newer, self._codes.version))
         return self._codes
-
-
-def _floats(found: Sequence[tuple[int, bytes]]) -> Vector:
-    """float32 rows of unit length, from (row, halves)."""
-    if not found:
-        return np.zeros((0, 0), np.float32)
-    matrix = np.frombuffer(b"".join(data for _, data in found), "<f2").reshape(len(found), -1).astype(np.float32)
-    return np.asarray(matrix / np.linalg.norm(matrix, axis=1, keepdims=True), np.float32)
 
 
 def _reason(error: sqlite3.Error | OSError) -> str:

@@ -37,8 +37,13 @@ _stemming = threading.Lock()
 
 def indexed_text(turn: Turn) -> str:
     """What a turn is found by, and what is embedded: `[8 May 2023] Caroline: Hello`."""
-    said = f"{turn.speaker}: {turn.text}" if turn.speaker else turn.text
-    return f"[{show_date(turn.time)}] {said}" if turn.time is not None else said
+    return heading(turn.speaker, turn.time) + turn.text
+
+
+def heading(speaker: str, time: datetime | None) -> str:
+    """What `indexed_text` has before the text: `[8 May 2023] Caroline: `. No term reaches from one into the other."""
+    said_by = f"{speaker}: " if speaker else ""
+    return f"[{show_date(time)}] {said_by}" if time is not None else said_by
 
 
 def show_date(time: datetime) -> str:

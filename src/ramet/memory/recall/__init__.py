@@ -8,6 +8,7 @@ from ramet.memory.recall.fusion import (
     LINEAR,
     Weights,
     adapted,
+    best,
     fit,
     ranked,
     recall,
@@ -15,6 +16,6 @@ from ramet.memory.recall.fusion import (
 from ramet.memory.recall.signals import SIGNALS, Pool, pool
 
 __all__ = [
-    "DEFAULT", "GRAPH", "HIERARCHICAL", "LEXICAL_AND_DENSE", "LINEAR", "SIGNALS", "Pool", "Weights", "adapted", "fit", "pool",
-    "ranked", "recall",
+    "DEFAULT", "GRAPH", "HIERARCHICAL", "LEXICAL_AND_DENSE", "LINEAR", "SIGNALS", "Pool", "Weights", "adapted", "best",
+    "fit", "pool", "ranked", "recall",
 ]  # fmt: skip

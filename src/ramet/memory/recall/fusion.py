@@ -82,16 +82,21 @@ def recall(index: Index, question: Question, k: int, weights: Weights = DEFAULT)
 
 
 def ranked(ids: Sequence[str], values: Floats, k: int, weights: Weights = DEFAULT) -> list[Hit]:
-    """The `k` best of the candidates `ids` by the weighted sums of their signals, float32 [ids, SIGNALS].
+    """The `k` best of the candidates `ids`, as `best` has them."""
+    return [Hit(ids[at], score) for at, score in best(values, k, weights)]
+
+
+def best(values: Floats, k: int, weights: Weights = DEFAULT) -> list[tuple[int, float]]:
+    """The `k` best of candidates by the weighted sums of their signals, float32 [candidates, SIGNALS]: rows and scores.
 
     Scores are the softmax over all candidates: above 0, and their sum at most 1.
     """
-    if not len(ids):
+    if not len(values):
         return []
     sums = (values @ np.array(astuple(weights), np.float32)).astype(np.float64)
     shares = np.exp(np.maximum(sums - sums.max(), -600))
     shares /= shares.sum()
-    return [Hit(ids[at], float(shares[at])) for at in np.argsort(-sums, kind="stable")[:k]]
+    return [(at, float(shares[at])) for at in np.argsort(-sums, kind="stable")[:k].tolist()]
 
 
 def fit(examples: Sequence[Example]) -> Weights:
@@ -112,7 +117,7 @@ def adapted(examples: Sequence[Example], start: Weights = DEFAULT) -> Weights:
 
 
 def _fitted(examples: Sequence[Example], start: NDArray[np.float64], pull: float, rate: float, steps: int) -> Weights:
-    """Adam on the mean cross-entropy and, spread over the examples, `pull` / 2 times the square of the way from `start`.
+    """Adam on the mean cross-entropy and, shared by the examples, `pull` / 2 times the square of the way from `start`.
 
     Weights are of signals of unit variance there, so that a step means the same for all.
     """

@@ -71,6 +71,11 @@ class Asked:
             tuple((month, day) for month, day in dates if 1 <= day <= 31),
         )
 
+    @property
+    def names_a_date(self) -> bool:
+        """Or a part of one: without, no turn is `dated`."""
+        return bool(self.years or self.months or self.days)
+
     def dated(self, time: datetime | None) -> float:
         """How many of year, month and day that it names fit a turn's time, 0 to 3."""
         if time is None:

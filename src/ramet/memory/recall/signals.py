@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramet.memory.base import Index, Question, Turn
+from ramet.memory.base import Index, Question, Survey, Turn, Turns
 from ramet.memory.recall.question import COMMON, Asked, tells_time
 from ramet.memory.words import terms
 
 Floats = NDArray[np.float32]
+Places = NDArray[np.intp]
 
 _EACH = 150
 """Candidates that each search gives."""
 SIGNALS = 20
 """How many there are: one for each field of `fusion.Weights`, in that order."""
+_DATE, _TIME = 14, 15
+"""Where the signals `date` and `time` are among them."""
 _SEEDS = 10
 """Best candidates that lend their scores to turns like them."""
 
@@ -30,16 +32,13 @@ _SEEDS = 10
 class Pool:
     """The candidates for a question and their signals."""
 
-    turns: list[Turn]
+    turns: Sequence[Turn]
     values: Floats
     """[candidates, signals], in the order of `Weights`."""
     vectors: Floats
     """[candidates, dimensions], unit length; [candidates, 0] without any."""
-
-    @property
-    def ids(self) -> list[str]:
-        """Of the candidates."""
-        return [turn.id for turn in self.turns]
+    ids: list[str]
+    """Of the candidates; a turn is made when it is asked for."""
 
 
 def pool(index: Index, question: Question) -> Pool:
@@ -47,36 +46,15 @@ def pool(index: Index, question: Question) -> Pool:
 
     A turn that neither search found is one only if it follows a question that one of them did find: its answer.
     """
-    lexical = {hit.id: hit.score for hit in index.lexical(_searched(question.text), _EACH, question.conversation)}
-    dense = dict[str, float]()
-    if question.vector is not None:
-        dense = {hit.id: hit.score for hit in index.dense(question.vector, _EACH, question.conversation)}
-    found = list(dict.fromkeys([*lexical, *dense]))
-    around = index.around(found, 1)
-    turns = index.turns(list(dict.fromkeys([*found, *(id for ids in around.values() for id in ids)])))
-    if not turns:
-        return Pool([], np.zeros((0, SIGNALS), np.float32), np.zeros((0, 0), np.float32))
-    vectors = index.vectors([turn.id for turn in turns])
-    at = {turn.id: row for row, turn in enumerate(turns)}
-    before = np.full(len(turns), -1)
-    for beside in around.values():
-        for one, other in pairwise(beside):
-            before[at[other]] = at[one]
-    after = np.full(len(turns), -1)
-    after[before[before >= 0]] = np.flatnonzero(before >= 0)
-    words = _scaled(np.array([lexical.get(turn.id, 0.0) for turn in turns], np.float32))
-    if question.vector is not None and vectors.shape[1]:
-        meaning = _scaled(vectors @ (question.vector / max(float(np.linalg.norm(question.vector)), 1e-9)))
-    else:
-        meaning = np.zeros_like(words)
-    values = _values(question, turns, words, meaning, vectors, before, after)
-    asks = [turn.text.rstrip().endswith("?") for turn in turns]
-    kept = [
-        row
-        for row, turn in enumerate(turns)
-        if turn.id in lexical or turn.id in dense or (before[row] >= 0 and asks[before[row]])
-    ]
-    return Pool([turns[row] for row in kept], values[kept], vectors[kept])
+    counted = tuple(dict.fromkeys(term for term in terms(question.text) if term not in COMMON))
+    survey = index.survey(_searched(question.text), question.vector, _EACH, question.conversation, counted)
+    if not survey.found:
+        return Pool([], np.zeros((0, SIGNALS), np.float32), np.zeros((0, 0), np.float32), [])
+    asking = np.array(["?" in text and text.rstrip().endswith("?") for text in survey.texts])
+    kept = np.flatnonzero((np.arange(len(asking)) < survey.found) | (survey.before >= 0) & asking[survey.before])
+    places = kept.tolist()
+    turns, ids = Turns(survey.turns.__getitem__, places), [survey.ids[at] for at in places]
+    return Pool(turns, _values(question, counted, survey, asking, kept), survey.vectors[kept], ids)
 
 
 def _searched(text: str) -> str:
@@ -85,60 +63,59 @@ def _searched(text: str) -> str:
 
 
 def _values(
-    question: Question, turns: Sequence[Turn], lexical: Floats, dense: Floats, vectors: Floats,
-    before: NDArray[np.intp], after: NDArray[np.intp],
-) -> Floats:  # fmt: skip
-    """The signals of every turn, [turns, signals]; `before`, `after`: rows of the turns beside, -1 for none."""
-    asked = Asked.read(question.text, {turn.speaker for turn in turns})
-    bags = [terms(turn.text) for turn in turns]
-    counts, lengths = _counts(asked.content, bags), np.array([len(bag) for bag in bags], np.float32)
-    places = dict[tuple[str, str], int]()
-    session = np.array([places.setdefault((turn.conversation, turn.session), len(places)) for turn in turns])
+    question: Question, counted: Sequence[str], survey: Survey, asking: NDArray[np.bool_], kept: Places
+) -> Floats:
+    """The signals of the turns `kept`, [kept, signals]; what is scaled is scaled by all that were surveyed.
+
+    `counted`: the terms that the survey counted; `asking`: which of its turns end with a question.
+    """
+    asked = Asked.read(question.text, set(survey.speakers))
+    before, session, vectors, lengths = survey.before, survey.sessions, survey.vectors, survey.lengths
+    after = np.full(len(before), -1)
+    after[before[before >= 0]] = np.flatnonzero(before >= 0)
+    counts = survey.frequencies[:, [counted.index(term) for term in asked.content]]
+    lexical = _scaled(survey.lexical)
+    if question.vector is not None and vectors.shape[1]:
+        dense = _scaled(vectors @ (question.vector / max(float(np.linalg.norm(question.vector)), 1e-9)))
+    else:
+        dense = np.zeros_like(lexical)
     base = lexical + dense
     in_window = counts + _beside(counts, before) + _beside(counts, after)
     words = _scaled(_bm25(counts, lengths))
     window = _scaled(_bm25(in_window, lengths + _beside(lengths, before) + _beside(lengths, after)))
     topic = _scaled(_bm25(_summed(counts, session), np.bincount(session, lengths).astype(np.float32))[session])
     mixed = words + dense
-    spoken = np.array([asked.speaker is not None and turn.speaker == asked.speaker for turn in turns], np.float32)
-    asking = np.array([turn.text.rstrip().endswith("?") for turn in turns], np.float32)
-    open_asks = np.array(["?" in turn.text for turn in turns], np.float32)
+    spoken = np.array([asked.speaker is not None and speaker == asked.speaker for speaker in survey.speakers])
+    spoken = spoken.astype(np.float32)
+    open_asks = np.array(["?" in text for text in survey.texts], np.float32)
     earlier, later = _beside(mixed, before), _beside(mixed, after)
-    positions = np.array([turn.position for turn in turns])
-    first = np.full(len(places), positions.max())
-    np.minimum.at(first, session, positions)
+    first = np.full(int(session.max()) + 1, survey.positions.max())
+    np.minimum.at(first, session, survey.positions)
     columns = [
         lexical, dense, words, window, earlier, later, _beside(earlier, before) + _beside(later, after),
         _best_of(base, session, 3), _best_of(mixed, session, 1), topic, _alike(vectors, base), (in_window > 0).sum(1),
-        spoken, _beside(spoken, before), [asked.dated(turn.time) for turn in turns],
-        [asked.when and tells_time(turn.text) for turn in turns],
-        asking, _beside(open_asks, before), np.log1p(lengths), 1 / (1 + positions - first[session]),
+        spoken, _beside(spoken, before), np.zeros_like(base), np.zeros_like(base), asking, _beside(open_asks, before),
+        np.log1p(lengths), 1 / (1 + survey.positions - first[session]),
     ]  # fmt: skip
-    return np.stack([np.asarray(column, np.float32) for column in columns], 1)
+    values = np.stack([np.asarray(column, np.float32) for column in columns], 1)[kept]
+    if asked.names_a_date:
+        values[:, _DATE] = [asked.dated(survey.turns[at].time) for at in kept.tolist()]
+    if asked.when:
+        values[:, _TIME] = [tells_time(survey.texts[at]) for at in kept.tolist()]
+    return values
 
 
-def _beside(values: Floats, rows: NDArray[np.intp]) -> Floats:
+def _beside(values: Floats, rows: Places) -> Floats:
     """The values of the turns beside, `[candidates, ...]`, 0 where there is none."""
     there = (rows >= 0).reshape(-1, *[1] * (values.ndim - 1))
     return np.where(there, values[rows], np.float32(0))
 
 
-def _summed(values: Floats, groups: NDArray[np.intp]) -> Floats:
+def _summed(values: Floats, groups: Places) -> Floats:
     """The sum of each group's rows, `[groups, ...]`."""
     sums = np.zeros((int(groups.max()) + 1, *values.shape[1:]), np.float32)
     np.add.at(sums, groups, values)
     return sums
-
-
-def _counts(asked: Sequence[str], texts: Sequence[Sequence[str]]) -> Floats:
-    """How often each text has each of the terms asked for, `[texts, terms]`."""
-    at = {term: column for column, term in enumerate(asked)}
-    counts = np.zeros((len(texts), len(asked)), np.float32)
-    for row, text in enumerate(texts):
-        for term in text:
-            if term in at:
-                counts[row, at[term]] += 1
-    return counts
 
 
 def _bm25(counts: Floats, lengths: Floats) -> Floats:

@@ -1,0 +1,106 @@
+"""What a question reads from a store over SQL: rows by number, and terms counted on the lists, not in the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramet.memory import postings
+from ramet.memory.base import KINDS, Vector
+from ramet.memory.lists import Tables
+from ramet.memory.postings import BLOCK
+from ramet.memory.records import COLUMNS, Record
+from ramet.memory.words import heading, terms
+
+_BESIDE = (
+    "(SELECT row FROM turns WHERE t.kind = 0 AND conversation = t.conversation AND session = t.session AND kind = 0 "
+    "AND (position, row) {} (t.position, t.row) ORDER BY position {order}, row {order} LIMIT 1)"
+)
+_FOUND = (
+    f"SELECT {_BESIDE.format('<', order='DESC')}, {_BESIDE.format('>', order='ASC')}, t.row, "
+    f"{', '.join(f't.{column}' for column in COLUMNS)} FROM turns t WHERE t.row {{in}}"
+)
+_OTHERS = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE row {{in}}"
+_CONVERSATION, _SESSION, _SPEAKER, _TEXT, _TIME = map(
+    COLUMNS.index, ("conversation", "session", "speaker", "text", "time")
+)
+
+Columns = Sequence[Sequence[Any]]
+"""Records, transposed."""
+Places = NDArray[np.intp]
+
+
+def with_those_beside(tables: Tables, found: Sequence[int]) -> tuple[list[int], list[Record], Places]:
+    """The rows `found`, then those just before and after them in their sessions, with their records.
+
+    The third is `Survey.before`.
+    """
+    read = {row[2]: row for row in tables._rows(_FOUND, list(found))}
+    beside = [(read[row][0], row, read[row][1]) for row in found]
+    at = {row: place for place, row in enumerate(found)}
+    for near in beside:
+        for row in near:
+            if row is not None:
+                at.setdefault(row, len(at))
+    others = {row[0]: row[1:] for row in tables._rows(_OTHERS, list(at)[len(found) :])}
+    before = np.full(len(at), -1)
+    for previous, row, following in beside:
+        if previous is not None:
+            before[at[row]] = at[previous]
+        if following is not None:
+            before[at[following]] = at[row]
+    return list(at), [read[row][3:] if row in read else others[row] for row in at], before
+
+
+def count_terms(
+    lists: postings.Lists, rows: Sequence[int], records: Columns, counted: Sequence[str], scoped: bool
+) -> tuple[Vector, Vector]:
+    """How many terms the text of each row has, float32 [rows], and how often each of `counted`, [rows, counted].
+
+    The lists know it of the texts together with what `indexed_text` puts before them, which is taken off again.
+    `scoped`: the rows are of one conversation, so that they are in few blocks.
+    """
+    order = np.argsort(np.array(rows, np.int64))
+    ascending = np.array(rows, np.int64)[order]
+    names = [*map(postings.kind_list, KINDS), *map(postings.term_list, counted)]
+    found, long = postings.look_up(lists, names, ascending, np.unique(ascending // BLOCK) if scoped else None)
+    frequencies, lengths = np.empty((len(rows), len(counted)), np.float32), np.empty(len(rows), np.float32)
+    frequencies[order], lengths[order] = found[len(KINDS) :].T, long
+    vague = np.flatnonzero((lengths >= postings.LONGEST) | (frequencies >= postings.MOST_OFTEN).any(1))
+    headings, numbers = _numbered(records[_SPEAKER], [time and time[:10] for time in records[_TIME]])
+    column = {term: index for index, term in enumerate(counted)}
+    more = np.zeros((len(headings), len(counted) + 1), np.float32)
+    for number, key in enumerate(headings):
+        own = _heading_terms(*key)
+        more[number, -1] = len(own)
+        for term in own:
+            if term in column:
+                more[number, column[term]] += 1
+    frequencies -= more[numbers, :-1]
+    lengths -= more[numbers, -1]
+    for place in vague.tolist():
+        words = terms(records[_TEXT][place])
+        lengths[place], frequencies[place] = len(words), [words.count(term) for term in counted]
+    return lengths, frequencies
+
+
+def sessions(records: Columns) -> Places:
+    """`Survey.sessions`."""
+    return _numbered(records[_CONVERSATION], records[_SESSION])[1]
+
+
+def _numbered(*columns: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Places]:
+    """The different tuples that columns have, and the number of each row's."""
+    keys = list(zip(*columns, strict=True))
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return list(numbers), np.fromiter(map(numbers.__getitem__, keys), np.intp, len(keys))
+
+
+@lru_cache(maxsize=1 << 16)
+def _heading_terms(speaker: str, day: str | None) -> tuple[str, ...]:
+    return tuple(terms(heading(speaker, datetime.fromisoformat(day) if day is not None else None)))
