@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ramet.agent.loop import Called, Calling, Message, Toolbox, run
-from ramet.agent.remembering import Remembering
+from ramet.agent.remembering import Remembering, now
 from ramet.agent.stream import Piece, reply
 from ramet.cli.conversation import Conversation
 from ramet.engine import FinishEvent, GrammarError, Sampling, Usage
@@ -165,30 +166,41 @@ def test_closing_stops_it_wherever_it_is() -> None:
     assert len(ask.asked) == 1
 
 
-@pytest.mark.parametrize("name", ["remember", "recall", "forget"])
-def test_a_random_model_held_to_a_call(checkpoint: Path, memory: Memory, name: str) -> None:
+@pytest.mark.parametrize("choice", ["required", "recall"])
+def test_a_random_model_held_to_calls(checkpoint: Path, memory: Memory, choice: str) -> None:
     """Its words mean nothing, but the call is whole, it is run, and its result is in the next prompt."""
-    memory.remember("Ann lives in Oslo", conversation="c", id="known")
-    sampling = Sampling(temperature=1.0, seed=3, max_tokens=600)
+    bounds = {'"string"': '"string", "maxLength": 20', '"array"': '"array", "maxItems": 2'}
+    tools = json.dumps(TOOLS)
+    for kind, bounded in bounds.items():
+        tools = tools.replace(kind, bounded)
+    tools = json.loads(tools)
+    sampling = Sampling(temperature=1.0, seed=2, max_tokens=3000)
     with Runtime.load(checkpoint) as runtime:
         said: list[Message] = []
 
         def ask(new: list[Message], may_call: bool) -> Generator[Piece | FinishEvent]:
             said.extend(new)
-            choice = name if len(said) == 1 else "none"
-            for event in reply(runtime, said, TOOLS, sampling=sampling, choice=choice, thinking=False):
+            first = len(said) == 1
+            short = replace(sampling, max_tokens=20)
+            for event in reply(
+                runtime, said, tools, sampling=sampling if first else short, choice=choice if first else "none",
+                thinking=False,
+            ):  # fmt: skip
                 if isinstance(event, FinishEvent):
                     assert event.reason != "error", event.error
                     said.append(dict(event.message or {}))
                 yield event
 
         events = list(run(ask, USER, tools_of(memory)))
-        (made,) = (event for event in events if isinstance(event, Calling))
-        (outcome,) = outcomes(iter(events))
-        assert made.name == name and isinstance(json.loads(made.arguments), dict)
+        made, done = [event for event in events if isinstance(event, Calling)], outcomes(iter(events))
+        assert {each.name for each in made} <= {"remember", "recall", "forget"} and made
+        assert choice == "required" or {each.name for each in made} == {choice}
+        assert [each.call for each in done] == made
+        assert all(isinstance(json.loads(each.arguments), dict) for each in made)
+        said[2:-1] = said[2:3]
         assert [message["role"] for message in said] == ["user", "assistant", "tool", "assistant"]
-        if name == "remember" and not outcome.failed:
-            assert memory.get(outcome.result["id"]) is not None
+        ids = [each.result["id"] for each in done if each.call.name == "remember" and not each.failed]
+        assert memory.store.count() == len(set(ids))
         last = [event for event in events if isinstance(event, FinishEvent)][-1]
         path = runtime.tree.path(runtime.tree.node(last.node or ""))
         assert [node.message["role"] for node in path if node.message] == [
@@ -200,13 +212,18 @@ def test_a_random_model_held_to_a_call(checkpoint: Path, memory: Memory, name: s
         ]
         assert not last.message or "tool_calls" not in last.message
         with pytest.raises(GrammarError, match="tool_choice names 'sing'"):
-            next(reply(runtime, USER, TOOLS, sampling=sampling, choice="sing"))
+            next(reply(runtime, USER, tools, sampling=sampling, choice="sing"))
 
 
 def wanted(name: str, **arguments: str) -> str:
     """A call as the tiny model's family writes it."""
     given = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in arguments.items())
     return f"<tool_call>\n<function={name}>\n{given}</function>\n</tool_call>"
+
+
+def thinking(script: Script) -> Script:
+    """The template opens a reasoning, which a reply must close."""
+    return lambda prompt: {f"<think>\nHm\n</think>\n\n{said}": share for said, share in script(prompt).items()}
 
 
 def conversation_of(runtime: Runtime, memory: Memory | None) -> tuple[Conversation, Remembering | None]:
@@ -219,24 +236,19 @@ def conversation_of(runtime: Runtime, memory: Memory | None) -> tuple[Conversati
 
 
 def recaller(prompt: str) -> Mapping[str, float]:
-    """Says where Ann lives if it has just been told, else looks it up."""
-    told = prompt.rpartition("<tool_response>")[2] if "<tool_response>" in prompt else ""
-    question = prompt.rpartition("<|im_start|>user\n")[2]
-    if "I live in" in question:
-        return {"Noted.": 1.0}
-    if told in question and "Oslo" in told:
-        return {"You live in Oslo.": 1.0}
-    return {wanted("recall", question="Where do I live?"): 1.0}
+    """Says where the user lives if it has just been told, else looks it up."""
+    last = prompt.rpartition("<|im_start|>user\n")[2]
+    if "</tool_response>" in last:
+        return {"You live in Oslo." if "Oslo" in last else "I do not know.": 1.0}
+    return {"Noted.": 1.0} if "I live in" in last else {wanted("recall", question="Where do I live?"): 1.0}
 
 
 def test_a_chat_that_remembers(checkpoint: Path, memory: Memory) -> None:
-    with running(checkpoint, recaller) as runtime:
+    with running(checkpoint, thinking(recaller)) as runtime:
         first, kept = conversation_of(runtime, memory)
         assert kept is not None
         list(first.say("I live in Oslo"))
         began = time.time()
-        from ramet.agent.remembering import now
-
         asked = now()
         assert kept.keep(first.exchange(), asked) == 2 and kept.keep(first.exchange(), asked) == 0
         user, assistant = (turn for turn, _ in memory.store.scan())
@@ -251,7 +263,7 @@ def test_a_chat_that_remembers(checkpoint: Path, memory: Memory) -> None:
         kept.session += " later"
         events = list(later.say("Where do I live?"))
         (outcome,) = outcomes(iter(events))
-        assert outcome.result["turns"][0]["id"] == user.id or outcome.result["turns"][1]["id"] == user.id
+        assert user.id in {turn["id"] for turn in outcome.result["turns"]}
         assert "".join(event.text for event in events if isinstance(event, Piece)).endswith("You live in Oslo.")
         assert kept.keep(later.exchange(), now()) == 2  # the question and the answer: no calls, no results
         assert [message["role"] for message in later.messages()] == ["system", "user", "assistant", "tool", "assistant"]
@@ -259,9 +271,9 @@ def test_a_chat_that_remembers(checkpoint: Path, memory: Memory) -> None:
 
 def test_what_the_model_remembers_has_the_time_and_the_node(checkpoint: Path, memory: Memory) -> None:
     def script(prompt: str) -> Mapping[str, float]:
-        return {"Yes.": 1.0} if "<tool_response>" in prompt else {wanted("remember", text="Ann has a cat"): 1.0}
+        return {"Yes.": 1.0} if "</tool_response>" in prompt else {wanted("remember", text="Ann has a cat"): 1.0}
 
-    with running(checkpoint, script) as runtime:
+    with running(checkpoint, thinking(script)) as runtime:
         conversation, _ = conversation_of(runtime, memory)
         list(conversation.say("Keep that"))
         (turn,) = (turn for turn, _ in memory.store.scan())
@@ -272,7 +284,7 @@ def test_what_the_model_remembers_has_the_time_and_the_node(checkpoint: Path, me
 
 
 def test_an_answer_that_breaks_off_leaves_the_place(checkpoint: Path, memory: Memory) -> None:
-    with running(checkpoint, recaller) as runtime:
+    with running(checkpoint, thinking(recaller)) as runtime:
         conversation, _ = conversation_of(runtime, memory)
         list(conversation.say("I live in Oslo"))
         before = conversation.node
@@ -290,14 +302,12 @@ def test_an_answer_that_breaks_off_leaves_the_place(checkpoint: Path, memory: Me
 
 def test_tools_of_a_session_that_an_agent_began_stay(checkpoint: Path, memory: Memory) -> None:
     sql = {"type": "function", "function": {"name": "sql", "parameters": {"type": "object", "properties": {}}}}
-    said = [0]
 
     def script(prompt: str) -> Mapping[str, float]:
-        said[0] += 1
-        return {"Yes.": 1.0} if "<tool_response>" in prompt else {wanted("sql"): 1.0}
+        return {"Yes.": 1.0} if "</tool_response>" in prompt else {wanted("sql"): 1.0}
 
-    with running(checkpoint, script) as runtime:
-        (*_, finish) = reply(runtime, USER, [sql], sampling=Sampling(temperature=0), thinking=False)
+    with running(checkpoint, thinking(script)) as runtime:
+        (*_, finish) = reply(runtime, USER, [sql], sampling=Sampling(temperature=0))
         assert isinstance(finish, FinishEvent) and finish.node is not None
         conversation, _ = conversation_of(runtime, memory)
         conversation.go(finish.node)
