@@ -289,12 +289,13 @@ def test_an_answer_that_breaks_off_leaves_the_place(checkpoint: Path, memory: Me
         list(conversation.say("I live in Oslo"))
         before = conversation.node
         memory.remember("I live in Oslo", conversation="c")
-        answer = conversation.say("Where do I live?")
-        while not isinstance(next(answer), Called):
-            pass
-        assert conversation.node != before
-        answer.close()
-        assert conversation.node == before
+        for kind in (Piece, FinishEvent, Calling, Called):  # the end of the first reply is not that of the answer
+            answer = conversation.say("Where do I live?")
+            while not isinstance(next(answer), kind):
+                pass
+            assert (conversation.node == before) is (kind is Piece)
+            answer.close()
+            assert conversation.node == before
         events = list(conversation.retry())
         assert conversation.node != before and len(outcomes(iter(events))) == 1
         assert sum(message["role"] == "user" for message in conversation.messages()) == 2

@@ -341,14 +341,14 @@ def test_replies_of_no_use_are_left_out_and_tried_again(memory: Memory) -> None:
 
 
 def test_a_model_that_cannot_do_it_is_given_up(memory: Memory) -> None:
-    for session in range(9):
+    for session in range(12):
         memory.remember_turns(talk("Hello", session=f"s{session}", start=session))
     with model(lambda _: {"summary": "", "facts": []}) as (found, asked):
         with pytest.raises(
-            ModelError, match=r"3 sessions in a row could be used.*summary that is empty.*another model"
+            ModelError, match=r"10 sessions in a row could be used.*summary that is empty.*another model"
         ):
             memory.derive(found)
-        assert len(asked.bodies) == 9
+        assert len(asked.bodies) == 30
 
 
 def test_what_is_done_is_kept_when_the_endpoint_goes(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 from ramet.agent.loop import Toolbox
@@ -48,7 +49,7 @@ class Remembering:
             message = node.message or {}
             speaker = message.get("role")
             text = text_of(message) if speaker in ("user", "assistant") else ""
-            id = f"{node.id}@{self.session}"
+            id = f"n_{blake2b(f'{self.session} {node.id}'.encode(), digest_size=12).hexdigest()}"
             if not text.strip() or self.memory.get(id) is not None:
                 continue
             self.memory.remember(

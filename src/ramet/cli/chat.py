@@ -186,7 +186,10 @@ class Terminal:
                     console.print()
                     self.say_cost(piece)
         if self.remembering is not None:
-            self.remembering.keep(self.conversation.exchange(), asked)
+            try:
+                self.remembering.keep(self.conversation.exchange(), asked)
+            except RametError as error:
+                show_error(f"this is not in the memory: {error}")
 
     def say_cost(self, finish: FinishEvent) -> None:
         if finish.reason == "error":

@@ -72,14 +72,14 @@ class Conversation:
         The place moves only when the answer is whole. Closing the iterator early cancels it.
         """
         self.question = content
-        before, whole = self.node, False
+        before, whole, last = self.node, False, None
         asked: list[Message] = [{"role": "user", "content": content}]
         answer = self._reply(asked, True) if self.toolbox is None else run(self._reply, asked, self.toolbox)
         try:
             with closing(answer):
-                for event in answer:
-                    whole = isinstance(event, FinishEvent) and event.node is not None and not _broke_off(event)
-                    yield event
+                for last in answer:
+                    yield last
+            whole = isinstance(last, FinishEvent) and last.node is not None and not _broke_off(last)
         finally:
             if not whole:
                 self.node = before

@@ -18,7 +18,7 @@ from ramet.memory.words import indexed_text, terms
 _NEAR = 5
 """Stored facts that are offered for each new one."""
 _SEARCHED = 20
-_GIVE_UP = 3
+_GIVE_UP = 10
 """Sessions one after the other for which a model's replies are of no use."""
 
 _WORD = re.compile(r"\w+")
