@@ -241,9 +241,10 @@ def test_a_turn_that_is_forgotten_meanwhile_leaves_no_trace(memory: Memory) -> N
     assert all("secret" not in turn.text and "c:1" not in turn.sources for turn, _ in memory.store.scan())
 
 
-def test_a_fact_that_is_forgotten_meanwhile_is_not_superseded(memory: Memory) -> None:
+@pytest.mark.parametrize("told", ["Ann lives in Rome.", "Ann lives in Oslo."])
+def test_a_fact_that_is_forgotten_meanwhile_is_neither_superseded_nor_repeated(memory: Memory, told: str) -> None:
     memory.remember_turns(talk("Ann lives in Oslo", session="1"))
-    memory.remember_turns(talk("Ann lives in Rome", session="2", start=1))
+    memory.remember_turns(talk(told, "Ben lives in Bern", session="2", start=1))
 
     def forgetful(body: dict[str, Any]) -> Any:
         if "dates" not in given(body)[-1]:
@@ -251,8 +252,8 @@ def test_a_fact_that_is_forgotten_meanwhile_is_not_superseded(memory: Memory) ->
         return keeper(body)
 
     with model(forgetful) as (found, _):
-        assert memory.derive(found) == Derived(summaries=2, facts=2)
-    assert [turn.text for turn in of_kind(memory, "fact")] == ["Ann lives in Rome."]
+        assert memory.derive(found) == Derived(summaries=2, facts=3)
+    assert [turn.text for turn in of_kind(memory, "fact")] == [told, "Ben lives in Bern."]
 
 
 def test_two_at_once_write_nothing_twice(opened: Callable[[], SqlStore]) -> None:
@@ -368,6 +369,23 @@ def test_what_is_done_is_kept_when_the_endpoint_goes(memory: Memory, monkeypatch
         assert memory.derive(found).summaries == 2
     towns = [turn.text for turn in of_kind(memory, "fact") if turn.superseded_by is None]
     assert towns == ["Ann lives in Town3."]
+
+
+def test_a_piece_is_whole_or_absent(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(store)
+    memory.remember_turns(talk("Ann lives in Oslo", session="1"))
+    memory.remember_turns(talk("Ann lives in Rome", session="2", start=1))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with model() as (found, _):
+        with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+            broken.setattr(type(store), "supersede", die)  # what comes last
+            memory.derive(found)
+        assert [turn.sources for turn in of_kind(memory, "summary")] == [("c:0",)]
+        assert [turn.text for turn in of_kind(memory, "fact")] == ["Ann lives in Oslo."]
+        assert memory.derive(found) == Derived(summaries=1, facts=1, superseded=1)
 
 
 def test_the_ids_say_the_same_again(memory: Memory) -> None:
