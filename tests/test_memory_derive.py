@@ -416,6 +416,20 @@ def test_a_chain_of_changes_in_one_reply(memory: Memory) -> None:
     assert (oslo.superseded_by, rome.superseded_by, bern.superseded_by) == (rome.id, bern.id, None)
 
 
+def test_there_and_back_again(memory: Memory) -> None:
+    memory.remember_turns(talk("Ann lives in Oslo", session="1"))
+    memory.remember_turns(
+        talk("Ann lives in Rome", "Ann lives in Oslo", "Ann lives in Oslo", "Ann lives in Bern", session="2", start=1)
+    )
+    memory.remember_turns(talk("Ann lives in Oslo", session="3", start=5))
+    with model() as (found, _):
+        assert memory.derive(found) == Derived(summaries=3, facts=5, superseded=4, repeated=1)
+    facts = of_kind(memory, "fact")
+    assert [turn.text.split()[-1] for turn in facts] == ["Oslo.", "Rome.", "Oslo.", "Bern.", "Oslo."]
+    assert [turn.superseded_by for turn in facts] == [*(turn.id for turn in facts[1:]), None]
+    assert [turn.valid_to for turn in facts] == [*(turn.time for turn in facts[1:]), None]
+
+
 def test_only_what_was_offered_can_be_replaced(memory: Memory) -> None:
     memory.remember_turns(talk("Ann lives in Oslo", "Ben lives in Rome", "Cid lives in Bern"))
     wild = [{"fact": "n1", "relation": "replaces", "other": other} for other in ("n1", "n2", "s1", 3, None)]

@@ -202,6 +202,27 @@ class _New:
         ]
         if any(asked):
             self._changes += changes(model, self.facts, self._others, asked)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Where another new fact has replaced what a fact replaces or repeats, it takes the place of that one.
+
+        So whoever moves to Rome and back again lives where they lived before.
+        """
+        every, replaced = [*self._others, *self.turns], dict[int, int]()
+        settled = []
+        for change in sorted(self._changes, key=lambda change: change.fact):
+            own, other = len(self._others) + change.fact, change.other
+            while other in replaced:
+                other = replaced[other]
+            if other == own:
+                continue
+            same = _plain(every[other].text) == _plain(every[own].text)
+            now = change if other == change.other else Change(change.fact, same, other)
+            if not now.repeats and every[other].position <= every[own].position:
+                replaced[other] = own
+            settled.append(now)
+        self._changes = settled
 
     def kept(self) -> list[int]:
         """Indices of the facts that are to be stored: those that repeat nothing. Inside a transaction."""
@@ -217,7 +238,7 @@ class _New:
         """Of each two facts that cannot both hold, end the earlier; how many were ended. Inside a transaction."""
         ended = 0
         every = [*self._others, *self.turns]
-        for change in sorted(self._changes, key=lambda change: change.fact):
+        for change in self._changes:
             if change.repeats or change.fact not in kept:
                 continue
             pair = self._store.turns([every[change.other].id, self.turns[change.fact].id])
