@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
 
 def test_from_our_own_server(tmp_path: Path) -> None:
     """A random model, held to the form by the grammar: its words mean nothing, and what it names is all there."""
-    turns = [said(index, f"Turn {index} of yesterday", session=f"s{index // 2}") for index in range(3)]
+    turns = [said(index, f"Turn {index} of yesterday", session="s") for index in range(2)]
     with (
         serving(Settings(tiny_checkpoint(tmp_path), api_key="sesame")) as server,
         Memory.open(None) as memory,
@@ -137,12 +137,15 @@ def test_from_our_own_server(tmp_path: Path) -> None:
 
         class Watched:
             def ask(self, instructions: str, given: str, schema: Any) -> Any:
+                if "facts" in schema["properties"]:  # by chance there would be none, or one of blanks
+                    schema["properties"]["facts"]["minItems"] = 2
+                    schema["properties"]["facts"]["items"]["properties"]["text"]["minLength"] = 20
                 reply = model.ask(instructions, given, schema)
                 replies.append((schema, reply))
                 return reply
 
         done = memory.derive(Watched())
-        assert notes == [] and done.failed == [] and done.summaries == 2 and done.facts > 0 and done.unsourced == 0
+        assert notes == [] and done.failed == [] and done.summaries == 1 and done.facts >= 2 and done.unsourced == 0
         for schema, reply in replies:
             jsonschema.validate(reply, schema)
         assert memory.derive(model) == Derived()
@@ -151,6 +154,6 @@ def test_from_our_own_server(tmp_path: Path) -> None:
             if turn.kind == "fact":
                 assert set(turn.sources) <= held and turn.valid_from is not None and turn.valid_from.year == 2023
             elif turn.kind == "summary":
-                assert len(turn.sources) in (1, 2)
+                assert len(turn.sources) == 2
         memory.forget(held)
         assert memory.stats().turns == memory.stats().facts == memory.stats().summaries == 0
