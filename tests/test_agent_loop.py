@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import json
+import signal
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -164,6 +166,27 @@ def test_closing_stops_it_wherever_it_is() -> None:
         events.throw(Interrupted)
     end.set()
     assert len(ask.asked) == 1
+
+
+def test_ctrl_c_while_a_call_runs() -> None:
+    end, once = threading.Event(), threading.Lock()
+
+    def slow(name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        if once.acquire(blocking=False):
+            _thread.interrupt_main()
+        end.wait(60)
+        return {}
+
+    ask = Said(calls(*[("a", "{}")] * 12), ANSWER)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run(ask, USER, Toolbox([], slow)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+        end.set()
+    assert time.monotonic() - began < 30 and len(ask.asked) == 1
 
 
 @pytest.mark.parametrize("choice", ["required", "recall"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ramet.cli.main import app
-from ramet.memory import Memory, ModelError
+from ramet.memory import Memory, MemoryStoreError, ModelError
 from ramet.memory.derive import ReplyError, TooLongError
 from ramet.memory.derive import endpoint as module
 from ramet.memory.derive.endpoint import Endpoint
@@ -174,6 +176,13 @@ def test_what_not_every_endpoint_takes_is_left_out(status: int, message: str, fi
         assert found.ask("", "", SCHEMA) == found.ask("", "", SCHEMA) == {"a": 1}
     assert [field in body for body in asked.bodies] == [True, False, False]
     assert len(notes) == 1 and f"does not take {field}" in notes[0]
+
+
+def test_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    monkeypatch.delitem(sys.modules, "ramet.memory.derive.endpoint")
+    with pytest.raises(MemoryStoreError, match=r"pip install 'ramet\[derive\]'"):
+        importlib.import_module("ramet.memory.derive.endpoint")
 
 
 # The command line.
