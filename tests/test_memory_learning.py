@@ -14,19 +14,6 @@ from ramet.memory.recall.learning import learned
 ANIMALS = """
     zebra otter heron badger lynx marten ibis beaver ferret weasel stoat gannet
 """.split()
-    "zebra",
-    "otter",
-    "heron",
-    "badger",
-    "lynx",
-    "marten",
-    "ibis",
-    "beaver",
-    "ferret",
-    "weasel",
-    "stoat",
-    "gannet",
-]
 
 
 def told(place: Path | None = None) -> Memory:

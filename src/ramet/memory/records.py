@@ -51,6 +51,11 @@ def lengths(vectors: Vector) -> Vector:
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
+def cleaned(text: str) -> str:
+    """The text without what a text cannot hold: NUL and halves of surrogate pairs become U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def check(turn: Turn, rows: dict[str, int]) -> None:
     """Raises MemoryStoreError if a turn cannot be stored."""
     if not turn.id or not turn.conversation:
