@@ -11,9 +11,8 @@ from ramet.memory import Memory, MemoryStoreError
 from ramet.memory.recall import DEFAULT, SIGNALS, adapted
 from ramet.memory.recall.learning import learned
 
-ANIMALS = """
-    zebra otter heron badger lynx marten ibis beaver ferret weasel stoat gannet
-""".split()
+_TEXT = "zebra otter heron badger lynx marten ibis beaver ferret weasel stoat gannet"
+ANIMALS = _TEXT.split()
 
 
 def told(place: Path | None = None) -> Memory:
