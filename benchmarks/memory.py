@@ -31,10 +31,12 @@ from ramet.memory.recall import (
     LEXICAL_AND_DENSE,
     LINEAR,
     Weights,
+    adapted,
     fit,
     pool,
     ranked,
 )
+from ramet.memory.recall.learning import contested
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.recall.selector import STRUCTURES
 from ramet.memory.sqlite import SqliteStore
@@ -42,6 +44,7 @@ from ramet.memory.words import indexed_text
 from report import Figure, report
 
 DEPTHS = (5, 10, 20)
+TOLD = (0, 10, 30, 60)
 Method = Callable[[Index, Question], list[Hit]]
 
 
@@ -120,6 +123,35 @@ def left_out(index: Index, asked: list[Asked]) -> dict[str, Weights]:
         if share.any():
             examples.setdefault(str(one.question.conversation), []).append((values, share / share.sum()))
     return {name: fit([e for other, es in examples.items() if other != name for e in es]) for name in examples}
+
+
+def taught(index: Index, asked: list[Asked]) -> list[Figure]:
+    """What a memory learns of its own conversation: told the answers of so many questions, asked the others."""
+    dice = np.random.default_rng(0)
+    by_name: dict[str, list[Asked]] = {}
+    for at in dice.permutation(len(asked)):
+        by_name.setdefault(str(asked[at].question.conversation), []).append(asked[at])
+    rest = [one for some in by_name.values() for one in some[max(TOLD) :]]
+    figures = list[Figure]()
+    for told in TOLD:
+        weights = dict[str, Weights]()
+        for name, some in by_name.items():
+            known = list[tuple[NDArray[np.float32], NDArray[np.float32]]]()
+            for one in some[:told]:
+                ids, values = candidates(index, one.question)
+                share = np.array([id in one.evidence for id in ids], np.float32)
+                if share.any():
+                    known.append(contested(values, share))
+            weights[name] = adapted(known)
+        answers = [
+            ranked(*candidates(index, one.question), DEPTHS[-1], weights[str(one.question.conversation)])
+            for one in rest
+        ]
+        found = recalled(rest, answers)
+        for column, k in enumerate(DEPTHS):
+            values = found[:, column]
+            figures.append(Figure(f"told {told} answers: R@{k}", 100 * values.mean(), "%", note=interval(values)))
+    return figures
 
 
 def recalled(asked: list[Asked], answers: list[list[Hit]]) -> NDArray[np.float64]:

@@ -16,13 +16,13 @@ import numpy as np
 
 from ramet.memory.base import MemoryStoreError, Question, Store
 from ramet.memory.recall.fusion import DEFAULT, Example, Weights, adapted, best
-from ramet.memory.recall.signals import SIGNALS, pool
+from ramet.memory.recall.signals import SIGNALS, Floats, pool
 
 _ANSWERED, _WEIGHTS = "answered questions", "weights"
 _KEPT = 200
 """Questions that are kept, the latest."""
 _RIVALS = 50
-"""Candidates that are kept of each, beside its answers."""
+"""Candidates that are kept of each, beside those of its answers that are not among them."""
 
 
 def learned(store: Store) -> Weights:
@@ -47,17 +47,25 @@ def learn(store: Store, question: Question, ids: Collection[str]) -> int:
         raise MemoryStoreError(
             "nothing can be learnt from this question: no search finds the turns that are said to answer it"
         )
-    kept = sorted({at for at, _ in best(found.values, _RIVALS)} | set(np.flatnonzero(share).tolist()))
-    signals = found.values[kept].astype("<f2")
+    signals, share = contested(found.values, share)
     new = {
         "ids": sorted(stored),
-        "answers": np.flatnonzero(share[kept]).tolist(),
-        "signals": base64.b64encode(signals.tobytes()).decode(),
+        "answers": np.flatnonzero(share).tolist(),
+        "signals": base64.b64encode(signals.astype("<f2").tobytes()).decode(),
     }
     with store.writing():
         questions = [*_answered(store), new][-_KEPT:]
         _write(store, questions)
     return len(questions)
+
+
+def contested(values: Floats, share: Floats) -> Example:
+    """Of a question's candidates, [candidates, SIGNALS], the answers and those that come nearest to them as shipped.
+
+    Fewer and closer rivals teach more from a few questions than all candidates do.
+    """
+    kept = sorted({at for at, _ in best(values, _RIVALS)} | set(np.flatnonzero(share).tolist()))
+    return values[kept], share[kept] / max(float(share.sum()), 1.0)
 
 
 def unlearn(store: Store, gone: Iterable[str]) -> None:
