@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from ramet.memory.base import Question, Turn
+from ramet.memory.derive import suffices
 from ramet.memory.recall import episodes, selector
 from ramet.memory.recall.episodes import Episode, Levels, Page, pages
 from ramet.memory.recall.features import FEATURES, features
@@ -216,3 +219,26 @@ def test_the_deep_path_reads_whole_sessions_where_the_light_one_does_not_suffice
 
     assert reader.read(question, judge=judge).deep and not reader.read(question, limit=-1.0, judge=judge).deep
     assert asked[0] == (question.text, [t.id for t in light.turns])
+
+
+def test_a_model_says_whether_the_summaries_suffice(store: SqliteStore) -> None:
+    shown = list[str]()
+
+    class Scripted:
+        """Replies in turn; its first is no answer."""
+
+        replies: ClassVar = [{"suffices": "maybe"}, {"suffices": False}, {"suffices": True}]
+
+        def ask(self, instructions: str, given: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+            shown.append(given)
+            return self.replies[len(shown) - 1]
+
+    reader = HyMem(store, "c", SqliteStore(None), None)
+    question = Question("What happened to the bicycle?", conversation="c")
+
+    def judge(text: str, turns: Sequence[Turn]) -> bool:
+        return suffices(Scripted(), text, turns)
+
+    assert reader.read(question, judge=judge).deep and len(shown) == 2
+    assert not reader.read(question, limit=-1.0, judge=judge).deep
+    assert "The bicycle was stolen." in shown[0] and shown[0].endswith(json.dumps({"question": question.text}))
