@@ -244,11 +244,11 @@ def main() -> None:
         wanted = ">= 48" if name.startswith("soft") else ""
         figures.append(Figure(f"{name}: multi-hop R@10", 100 * values.mean(), "%", wanted, note=interval(values)))
     figures += reading(store, turns, asked, {f"HyMem, {name}": read for name, read in reads.items()})
-    figures.append(Figure("episodes a conversation, the gate mended", float(np.mean(list(flux.episodes.values())))))
-    figures.append(
-        Figure("... as published", float(np.mean([published_episodes(store, name) for name in flux.episodes])))
-    )
-    figures += [Figure(f"episodes that are best {name}", count) for name, count in flux.labels.items()]
+    figures += taught(store, asked)
+    published = [published_episodes(store, name) for name in flux.episodes]
+    episodes = {"mended": list(flux.episodes.values()), "as published": published}
+    figures += [Figure(f"FluxMem's gate, {how}", float(np.mean(n)), "episodes each") for how, n in episodes.items()]
+    figures += [Figure(f"best as {name}", count, "episodes") for name, count in flux.labels.items()]
     report(f"LoCoMo evidence recall, {len(asked)} questions, {len(turns)} turns", figures, arguments.json)
 
 
