@@ -16,8 +16,8 @@ import numpy as np
 from ramet.memory import codes
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.codes import Codes
+from ramet.memory.halves import unit_vectors, vectors_of
 from ramet.memory.postings import conversation_list
-from ramet.memory.records import lengths, units_of
 from ramet.memory.sql import SqlStore
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class SqliteStore(SqlStore):
         if not dimensions or not len(rows):
             return np.zeros((len(rows), dimensions or 0), np.float32)
         found = self._rows("SELECT row, data FROM vectors WHERE row {in}", list(rows))
-        return units_of(found, rows, dimensions, "<f2")
+        return vectors_of(found, rows, dimensions, "<f2")
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
@@ -214,9 +214,8 @@ class SqliteStore(SqlStore):
         found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
         if not found:
             return []
-        vectors = np.frombuffer(b"".join([data for _, data in found]), "<f2").astype(np.float32)
-        vectors = vectors.reshape(len(found), -1)
-        scores = np.einsum("ij,j->i", vectors, vector) / lengths(vectors)
+        vectors = unit_vectors(b"".join([data for _, data in found]), len(vector), "<f2")
+        scores = np.einsum("ij,j->i", vectors, vector)
         order = np.argsort(-scores, kind="stable")[:k]
         return [(found[index][0], float(scores[index])) for index in order.tolist()]
 

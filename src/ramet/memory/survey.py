@@ -74,13 +74,14 @@ def count_terms(
     vague = np.flatnonzero((lengths >= postings.LONGEST) | (frequencies >= postings.MOST_OFTEN).any(1))
     headings, numbers = _numbered(records[_SPEAKER], [time and time[:10] for time in records[_TIME]])
     column = {term: index for index, term in enumerate(counted)}
-    more = np.zeros((len(headings), len(counted) + 1), np.float32)
-    for number, key in enumerate(headings):
-        own = _heading_terms(*key)
-        more[number, -1] = len(own)
-        for term in own:
-            if term in column:
-                more[number, column[term]] += 1
+    owns = [_heading_terms(*key) for key in headings]
+    more = np.zeros((len(owns), len(counted) + 1), np.float32)
+    more[:, -1] = list(map(len, owns))
+    for number, own in enumerate(owns):
+        if not column.keys().isdisjoint(own):
+            for term in own:
+                if term in column:
+                    more[number, column[term]] += 1
     frequencies -= more[numbers, :-1]
     lengths -= more[numbers, -1]
     for place in vague.tolist():
