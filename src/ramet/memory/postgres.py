@@ -174,8 +174,9 @@ class PostgresStore(SqlStore):
 
 
 def _dialect(statement: str) -> str:
-    """`?` and `{in}` as psycopg writes them."""
-    return statement.replace("{in}", "= ANY(?)").replace("?", "%s")
+    """`?`, `{in}` and `{each}` as psycopg and PostgreSQL write them."""
+    each = "unnest(CAST(? AS bigint[])) AS each (value)"
+    return statement.replace("{in}", "= ANY(?)").replace("{each}", each).replace("?", "%s")
 
 
 def _text(vector: Vector) -> str:

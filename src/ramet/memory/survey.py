@@ -21,11 +21,10 @@ _BESIDE = (
     "(SELECT row FROM turns WHERE t.kind = 0 AND conversation = t.conversation AND session = t.session AND kind = 0 "
     "AND (position, row) {} (t.position, t.row) ORDER BY position {order}, row {order} LIMIT 1)"
 )
-_FOUND = (
-    f"SELECT {_BESIDE.format('<', order='DESC')}, {_BESIDE.format('>', order='ASC')}, t.row, "
-    f"{', '.join(f't.{column}' for column in COLUMNS)} FROM turns t WHERE t.row {{in}}"
-)
-_OTHERS = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE row {{in}}"
+_FIELDS = ", ".join(f"t.{column}" for column in COLUMNS)
+_READ = f"t.row, {_FIELDS} FROM {{each}} CROSS JOIN turns t WHERE t.row = each.value"
+_FOUND = f"SELECT {_BESIDE.format('<', order='DESC')}, {_BESIDE.format('>', order='ASC')}, {_READ}"
+_OTHERS = f"SELECT {_READ}"
 _CONVERSATION, _SESSION, _SPEAKER, _TEXT, _TIME = map(
     COLUMNS.index, ("conversation", "session", "speaker", "text", "time")
 )
