@@ -413,6 +413,10 @@ void bind_memory(nb::module_& m) {
                              reinterpret_cast<const std::uint64_t*>(code), floats(question), dimensions,
                              static_cast<std::uint8_t>(mark), looked, most, reinterpret_cast<std::int64_t*>(rows)});
   });
+  m.def("unit_vectors", [](Address halves, Address from, Index count, Index dimensions, Address out) {
+    nb::gil_scoped_release released;
+    ops().unit_vectors({reinterpret_cast<const std::uint16_t*>(halves), longs(from), count, dimensions, floats(out)});
+  });
 }
 
 }  // namespace

@@ -449,6 +449,13 @@ struct NearCodes {
   std::int64_t* rows;          // ascending
 };
 
+struct UnitVectors {
+  const std::uint16_t* halves;  // IEEE 754, finite, [vectors][dimensions]
+  const std::int64_t* from;     // which of the vectors each row is, -1: zeros; or null: all in order
+  Index count, dimensions;
+  float* out;                   // [count][dimensions]; zeros stay
+};
+
 struct Ops {
   void (*linear)(const Linear&);
   void (*head_linear)(const HeadLinear&);
@@ -483,6 +490,7 @@ struct Ops {
   void (*look_up_postings)(const LookUpPostings&);
   Index (*rank_postings)(const RankPostings&);  // how many there are
   Index (*near_codes)(const NearCodes&);        // likewise
+  void (*unit_vectors)(const UnitVectors&);
 };
 
 }  // namespace ramet

@@ -36,6 +36,7 @@ void bound_postings(const BoundPostings&);
 void look_up_postings(const LookUpPostings&);
 Index rank_postings(const RankPostings&);
 Index near_codes(const NearCodes&);
+void unit_vectors(const UnitVectors&);
 
 extern const Ops ops;
 // In the order of the table, one a line.
@@ -73,6 +74,7 @@ const Ops ops = {
     look_up_postings,
     rank_postings,
     near_codes,
+    unit_vectors,
 };
 
 }  // namespace ramet::RAMET_ISA

@@ -146,6 +146,18 @@ def test_lists_that_are_left_early_change_nothing(isa: str) -> None:
             assert [postings.rank(corpus, names, k) for k in (1, 5, 20)] == [every[:k] for k in (1, 5, 20)]
 
 
+def test_a_part_of_a_list_is_its_blocks() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.unique(rng.integers(0, 9 * BLOCK, 5000))
+    packed = (rows % BLOCK | rng.integers(0, 1 << 18, len(rows)) << 14).astype("<u4")
+    whole = Postings.of([(block * BLOCK, packed[rows // BLOCK == block].tobytes()) for block in range(9)])
+    for blocks in ([], [4], [0, 3, 4, 8, 11], range(9)):
+        part, chosen = whole.in_blocks(np.array(blocks, np.int64)), np.isin(rows // BLOCK, list(blocks))
+        assert part.rows.tolist() == rows[chosen].tolist() and (part.packed == packed[chosen]).all()
+        assert (part.starts // BLOCK).tolist() == [block for block in blocks if block < 9]
+        assert (part.bounds == whole.bounds[np.isin(np.arange(9), list(blocks))]).all()
+
+
 def test_frequencies_and_lengths_beyond_their_bits_count_as_the_largest() -> None:
     gathered = Gathered(0)
     gathered.add([], ["a"] * 40 + ["b"] * 9000)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ramet.memory.base import KINDS, Kind, MemoryStoreError, Turn, Vector
-from ramet.memory.records import units_of
+from ramet.memory.halves import vectors_of
 from ramet.memory.sql import SqlStore
 
 try:
@@ -152,7 +152,7 @@ class PostgresStore(SqlStore):
             return np.zeros((len(rows), dimensions or 0), np.float32)
         # pgvector's own form: two numbers of 16 bits, then the halves; a list of numbers takes ten times as long.
         found = self._rows("SELECT row, halfvec_send(data) FROM vectors WHERE row {in}", list(rows))
-        return units_of([(row, data[4:]) for row, data in found], rows, dimensions, ">f2")
+        return vectors_of([(row, data[4:]) for row, data in found], rows, dimensions, ">f2")
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         if not self._has_table():
@@ -174,8 +174,9 @@ class PostgresStore(SqlStore):
 
 
 def _dialect(statement: str) -> str:
-    """`?` and `{in}` as psycopg writes them."""
-    return statement.replace("{in}", "= ANY(?)").replace("?", "%s")
+    """`?`, `{in}` and `{each}` as psycopg and PostgreSQL write them."""
+    each = "unnest(CAST(? AS bigint[])) AS each (value)"
+    return statement.replace("{in}", "= ANY(?)").replace("{each}", each).replace("?", "%s")
 
 
 def _text(vector: Vector) -> str:

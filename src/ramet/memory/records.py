@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -32,23 +31,6 @@ def units(vectors: Vector, count: int) -> Vector:
         raise MemoryStoreError("a vector has a value that is not finite; the embedder is broken")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-
-
-def units_of(
-    stored: Sequence[tuple[int, bytes]], rows: Sequence[int], dimensions: int, halves: Literal["<f2", ">f2"]
-) -> Vector:
-    """float32 [rows, dimensions] of unit length, from (row, vector in half precision); zeros for a row without one."""
-    at = {row: index for index, (row, _) in enumerate(stored)}
-    data = b"".join([*(data for _, data in stored), bytes(2 * dimensions)])
-    vectors = np.frombuffer(data, halves).reshape(-1, dimensions)[[at.get(row, -1) for row in rows]].astype(np.float32)
-    own = lengths(vectors)
-    vectors /= np.where(own > 0, own, np.float32(1))[:, None]
-    return vectors
-
-
-def lengths(vectors: Vector) -> Vector:
-    """Of vectors [n, d]."""
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def cleaned(text: str) -> str:

@@ -31,8 +31,8 @@ _CHUNK = 4096
 class SqlStore(ABC):
     """`Store` over a database connection; see `base.Store` for the contract.
 
-    A dialect runs statements that are written with `?` for parameters and `{in}` for membership of an array, opens
-    transactions, and keeps the vectors.
+    A dialect runs statements that are written with `?` for parameters, `{in}` for membership of an array and `{each}`
+    for an array of numbers as a table (`each.value`). It opens transactions, and keeps the vectors.
     """
 
     @abstractmethod

@@ -16,8 +16,8 @@ import numpy as np
 from ramet.memory import codes
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.codes import Codes
+from ramet.memory.halves import unit_vectors, vectors_of
 from ramet.memory.postings import conversation_list
-from ramet.memory.records import lengths, units_of
 from ramet.memory.sql import SqlStore
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ _APPLICATION = 0x72616D74
 _PATIENCE_S = 600.0
 """How long a writer waits for others. Transactions last milliseconds: longer means that a process hangs in one."""
 
+_EACH = "json_each(?) AS each"
+_VECTORS = "SELECT row, data FROM {each} CROSS JOIN vectors WHERE row = each.value"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS turns (
@@ -117,7 +119,7 @@ class SqliteStore(SqlStore):
     # The dialect
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
-        statement = statement.replace("{in}", "IN (SELECT value FROM json_each(?))")
+        statement = statement.replace("{in}", "IN (SELECT value FROM json_each(?))").replace("{each}", _EACH)
         given = [json.dumps(value) if isinstance(value, list) else value for value in values]
         with self._lock:
             return self._guarded(lambda: self._database.execute(statement, given).fetchall())
@@ -203,28 +205,27 @@ class SqliteStore(SqlStore):
         dimensions = self.dimensions
         if not dimensions or not len(rows):
             return np.zeros((len(rows), dimensions or 0), np.float32)
-        found = self._rows("SELECT row, data FROM vectors WHERE row {in}", list(rows))
-        return units_of(found, rows, dimensions, "<f2")
+        found = self._rows(_VECTORS, list(rows))
+        return vectors_of(found, rows, dimensions, "<f2")
 
     def _nearest(self, vector: Vector, k: int, conversation: str | None, kind: Kind | None) -> list[tuple[int, float]]:
         most = max(codes.CANDIDATES, codes.PER_HIT * k)
         rows = None if conversation is None else self._rows_on(conversation_list(conversation))
         if rows is None or kind is not None or len(rows) > most:
             rows = self._current_codes(len(vector)).nearest(vector, most, kind, rows)
-        found = self._rows("SELECT row, data FROM vectors WHERE row {in} ORDER BY row", rows.tolist())
+        found = self._rows(_VECTORS, rows.tolist())
         if not found:
             return []
-        vectors = np.frombuffer(b"".join([data for _, data in found]), "<f2").astype(np.float32)
-        vectors = vectors.reshape(len(found), -1)
-        scores = np.einsum("ij,j->i", vectors, vector) / lengths(vectors)
-        order = np.argsort(-scores, kind="stable")[:k]
+        vectors = unit_vectors(b"".join([data for _, data in found]), len(vector), "<f2")
+        scores = np.einsum("ij,j->i", vectors, vector)
+        order = np.lexsort(([row for row, _ in found], -scores))[:k]
         return [(found[index][0], float(scores[index])) for index in order.tolist()]
 
     def _current_codes(self, dimensions: int) -> Codes:
         """The codes as they are in this transaction."""
         if self._codes is None:
             self._codes = Codes(dimensions)
-        newer = "SELECT block, version, data FROM codes WHERE version > ? ORDER BY block"
+        newer = "SELECT block, version, data FROM codes WHERE version > ?"
         self._codes.update(self._rows(newer, self._codes.version))
         return self._codes
 

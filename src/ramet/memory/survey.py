@@ -15,20 +15,22 @@ from ramet.memory.base import KINDS, Vector
 from ramet.memory.lists import Tables
 from ramet.memory.postings import BLOCK
 from ramet.memory.records import COLUMNS, Record
-from ramet.memory.words import heading, terms
+from ramet.memory.words import MONTHS, heading, terms
 
 _BESIDE = (
     "(SELECT row FROM turns WHERE t.kind = 0 AND conversation = t.conversation AND session = t.session AND kind = 0 "
     "AND (position, row) {} (t.position, t.row) ORDER BY position {order}, row {order} LIMIT 1)"
 )
-_FOUND = (
-    f"SELECT {_BESIDE.format('<', order='DESC')}, {_BESIDE.format('>', order='ASC')}, t.row, "
-    f"{', '.join(f't.{column}' for column in COLUMNS)} FROM turns t WHERE t.row {{in}}"
-)
-_OTHERS = f"SELECT row, {', '.join(COLUMNS)} FROM turns WHERE row {{in}}"
+_FIELDS = ", ".join(f"t.{column}" for column in COLUMNS)
+_READ = f"t.row, {_FIELDS} FROM {{each}} CROSS JOIN turns t WHERE t.row = each.value"
+_FOUND = f"SELECT {_BESIDE.format('<', order='DESC')}, {_BESIDE.format('>', order='ASC')}, {_READ}"
+_OTHERS = f"SELECT {_READ}"
 _CONVERSATION, _SESSION, _SPEAKER, _TEXT, _TIME = map(
     COLUMNS.index, ("conversation", "session", "speaker", "text", "time")
 )
+
+_DATE_TERMS = len(terms(heading("", datetime.min)))
+_MONTH_TERMS = frozenset(terms(" ".join(MONTHS)))
 
 Columns = Sequence[Sequence[Any]]
 """Records, transposed."""
@@ -72,35 +74,39 @@ def count_terms(
     frequencies, lengths = np.empty((len(rows), len(counted)), np.float32), np.empty(len(rows), np.float32)
     frequencies[order], lengths[order] = found[len(KINDS) :].T, long
     vague = np.flatnonzero((lengths >= postings.LONGEST) | (frequencies >= postings.MOST_OFTEN).any(1))
-    headings, numbers = _numbered(records[_SPEAKER], [time and time[:10] for time in records[_TIME]])
-    column = {term: index for index, term in enumerate(counted)}
-    more = np.zeros((len(headings), len(counted) + 1), np.float32)
-    for number, key in enumerate(headings):
-        own = _heading_terms(*key)
-        more[number, -1] = len(own)
-        for term in own:
-            if term in column:
-                more[number, column[term]] += 1
-    frequencies -= more[numbers, :-1]
-    lengths -= more[numbers, -1]
+    more, often = _before_texts(records[_SPEAKER], records[_TIME], counted)
+    lengths -= more
+    frequencies -= often
     for place in vague.tolist():
         words = terms(records[_TEXT][place])
         lengths[place], frequencies[place] = len(words), [words.count(term) for term in counted]
     return lengths, frequencies
 
 
+def _before_texts(
+    speakers: Sequence[str], times: Sequence[str | None], counted: Sequence[str]
+) -> tuple[Vector, Vector]:
+    """Of what `indexed_text` puts before each text: how many terms it has, and how often each of `counted`."""
+    names = {speaker: terms(heading(speaker, None)) for speaker in set(speakers)}
+    sizes = {speaker: len(own) for speaker, own in names.items()}
+    lengths = np.array([sizes[speaker] for speaker in speakers], np.float32)
+    lengths += np.float32(_DATE_TERMS) * np.array([time is not None for time in times], bool)
+    frequencies = np.zeros((len(speakers), len(counted)), np.float32)
+    for column, term in enumerate(counted):
+        if any(term in own for own in names.values()):
+            frequencies[:, column] = [names[speaker].count(term) for speaker in speakers]
+        if term.isdigit() or term in _MONTH_TERMS:
+            frequencies[:, column] += [_date_terms(time[:10]).count(term) if time else 0 for time in times]
+    return lengths, frequencies
+
+
+@lru_cache(maxsize=1 << 14)
+def _date_terms(day: str) -> tuple[str, ...]:
+    return tuple(terms(heading("", datetime.fromisoformat(day))))
+
+
 def sessions(records: Columns) -> Places:
     """`Survey.sessions`."""
-    return _numbered(records[_CONVERSATION], records[_SESSION])[1]
-
-
-def _numbered(*columns: Sequence[Any]) -> tuple[list[tuple[Any, ...]], Places]:
-    """The different tuples that columns have, and the number of each row's."""
-    keys = list(zip(*columns, strict=True))
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return list(numbers), np.fromiter(map(numbers.__getitem__, keys), np.intp, len(keys))
-
-
-@lru_cache(maxsize=1 << 16)
-def _heading_terms(speaker: str, day: str | None) -> tuple[str, ...]:
-    return tuple(terms(heading(speaker, datetime.fromisoformat(day) if day is not None else None)))
+    numbers: dict[tuple[str, str], int] = {}
+    keys = zip(records[_CONVERSATION], records[_SESSION], strict=True)
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.intp)
