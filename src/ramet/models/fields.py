@@ -15,7 +15,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a checkpoint. Raises CheckpointError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{path.parent}: no {path.name}. Give the folder of a checkpoint in the published layout "
             "(config.json, model.safetensors, tokenizer.json, ...)."
@@ -69,6 +69,13 @@ class Fields:
     def count(self, name: str, default: int = 0) -> int:
         """A whole number that may be 0."""
         return 0 if self._found(name, default) == 0 else self.integer(name, default)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._found(name, default)
+        if value not in (True, False):
+            raise CheckpointError(f"{self.source}: {name} must be true or false, not {value!r}")
+        return bool(value)
 
     def words(self, name: str) -> tuple[str, ...]:
         """A list of words, as one for each layer; empty if it is missing."""

@@ -65,12 +65,15 @@ def load(folder: Path, *, ahead: bool = False, mapped: bool | None = None) -> De
             _set(model, name, tensor.float() if tensor.dtype is torch.float16 else tensor, trainable=False)
     for name, matrices in sources.matrices():
         for matrix in matrices:
-            assert matrix.scales is not None
             _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes, shape=matrix.codes.shape)
-            _hash(digest, "scales", matrix.scales, shape=matrix.scales.shape)
+            if matrix.scales is not None:
+                _hash(digest, "scales", matrix.scales, shape=matrix.scales.shape)
         _set_coded(model, name, matrices)
     model.fingerprint = digest.hexdigest()
-    return model.pack()
+    try:
+        return model.pack()
+    except CheckpointError as error:  # of a tensor that is looked into there
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _short_of_memory(folder: Path, weights: int) -> bool:
@@ -162,19 +165,13 @@ class _Sources:
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
         each = [] if published in self.weights else self.model.published.by_expert(published, shape)
-        if not each or (self.model.published.fused_experts and each[0] not in self.weights):
+        if not each or (self.model.published.fused_experts and not self.weights.has_matrix(each[0])):
             # Of two layouts that are not there the error names the usual one.
             if each or not self._coded(name, published, shape):
                 self.weights.expect(published, shape, whole=name in self.whole)
             return [published]
-        coded = [self._coded(name, source, _part(each, shape)) for source in each]
-        if any(coded) and not all(coded):
-            plain = each[coded.index(False)]
-            raise CheckpointError(
-                f"{self.weights.folder}: {plain} is missing or not quantised, as other experts of its layer are"
-            )
-        if not any(coded):
-            for source in each:
+        for source in each:
+            if not self._coded(name, source, _part(each, shape)):
                 self.weights.expect(source, _part(each, shape))
         return each
 
@@ -183,9 +180,15 @@ class _Sources:
         form = self.quantization.format_of(source, shape) if self.quantization else None
         if form is None or not self._takes_codes(name):
             return False
-        parts = form.parts(source, shape)
         if (entry := self.weights.entries.get(source)) is not None and entry.dtype in ("F32", "BF16", "F16"):
             return False
+        if len(shape) != 2:
+            where = self.weights.folder if entry is None else entry.file
+            raise CheckpointError(
+                f"{where}: tensor {source} has all experts in one; quantised experts are read one by one, "
+                "as they are published"
+            )
+        parts = form.parts(source, shape)
         for part in parts:
             self.weights.expect_part(part)
         if len(parts) == 3 and (written := self.weights.read(parts[2].name).tolist()) != list(shape):
@@ -197,12 +200,18 @@ class _Sources:
         return True
 
     def matrices(self) -> Iterator[tuple[str, list[kernels.CodedMatrix]]]:
-        """Every quantised parameter's name and matrices, mapped."""
+        """Every quantised parameter's name and matrices, mapped; of experts some may be in a float dtype."""
         for name, sources in self.names.items():
-            if sources[0] in self.formats:
+            if self._quantised(sources):
                 yield name, [self._matrix(source) for source in sources]
 
+    def _quantised(self, sources: list[str]) -> bool:
+        return any(source in self.formats for source in sources)
+
     def _matrix(self, source: str) -> kernels.CodedMatrix:
+        if source not in self.formats:
+            half = self.weights.entries[source].dtype == "F16"
+            return kernels.CodedMatrix.plain(self.weights.read(source).float() if half else self.weights.map(source))
         form, shape = self.formats[source]
         codes, scales, *_ = (self.weights.map(part.name) for part in form.parts(source, shape))
         return kernels.CodedMatrix(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
@@ -214,7 +223,7 @@ class _Sources:
 
     def floats(self) -> Iterator[str]:
         """The names of the parameters that are not quantised."""
-        return (name for name, sources in self.names.items() if sources[0] not in self.formats)
+        return (name for name, sources in self.names.items() if not self._quantised(sources))
 
     def float_bytes(self) -> int:
         """What the parameters that are not quantised take in memory."""

@@ -111,7 +111,6 @@ class Qwen3_5Config:
             text.refuse("rope_scaling", "only unscaled rotary embeddings are supported")
         layers = text.integer("num_hidden_layers")
         kinds = text.words("layer_types") or _every(text.integer("full_attention_interval", 4), layers)
-        tied = outer.get("tie_word_embeddings")
         moe = None
         if text.get("num_experts"):
             moe = MoEConfig(
@@ -136,7 +135,7 @@ class Qwen3_5Config:
                 moe=moe,
                 linear_conv_kernel_dim=text.integer("linear_conv_kernel_dim", 4),
                 layer_types=kinds,
-                tie_word_embeddings=bool(text.get("tie_word_embeddings", False) if tied is None else tied),
+                tie_word_embeddings=outer.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False)),
                 max_position_embeddings=text.integer("max_position_embeddings"),
                 rope_theta=rope.number("rope_theta"),
                 partial_rotary_factor=rope.number("partial_rotary_factor", 0.25),
