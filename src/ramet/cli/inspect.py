@@ -86,7 +86,7 @@ def _lines(found: Inspection, tokens: int, machine: Memory) -> list[tuple[str, s
         lines.append(("parameters", _count(found.parameters) + some))
     if found.weight_bytes is not None:
         by = ", ".join(f"{format_size(each.bytes)} {each.name}" for each in found.formats)
-        whence = "" if found.weights_here else "; by config.json, the weights are not here"
+        whence = "" if found.weights_here else "; by config.json alone"
         lines.append(("weights", f"{format_size(found.weight_bytes)} ({by}){whence}"))
     lines += [
         ("left out", part.part + ("" if part.bytes is None else f", {format_size(part.bytes)}"))

@@ -260,14 +260,20 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
 
 def describe(path: Path) -> Decoder:
     """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
-    return _described(path)[0]
+    family, config, _ = _described(path)
+    return build(family, config, path)
 
 
-def _described(path: Path) -> tuple[Decoder, Quantization | None]:
+def _described(path: Path) -> tuple[DecoderType, Config, Quantization | None]:
     config = read_json(path)
     family = family_of(config, path).load()
     quantization = quantization_of(config, str(path))  # which may be of a kind that is not known
-    return build(family, family.config_type.from_json(config, str(path)), path), quantization
+    return family, family.config_type.from_json(config, str(path)), quantization
+
+
+def without_tower(config: Config) -> Config:
+    """The config of the text model alone."""
+    return config if getattr(config, "vision", None) is None else replace(config, vision=None)
 
 
 def build(family: DecoderType, config: Config, path: Path) -> Decoder:
@@ -280,10 +286,11 @@ def build(family: DecoderType, config: Config, path: Path) -> Decoder:
 
 
 def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
-    (model, quantization), weights = _described(folder / "config.json"), Weights(folder)
-    if model.visual is not None and not model.published.has_tower(weights.entries):
-        model.visual = None  # a copy for text alone, whose config still tells of the tower
-        model.config = replace(model.config, vision=None)
+    path = folder / "config.json"
+    (family, config, quantization), weights = _described(path), Weights(folder)
+    if not family.published.has_tower(weights.entries):
+        config = without_tower(config)  # a copy for text alone, whose config still tells of the tower
+    model = build(family, config, path)
     prefix = model.published.layout_of(weights.entries, model.config.num_hidden_layers).ahead
     if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
         with torch.device("meta"):

@@ -19,10 +19,10 @@ from ramet.models.errors import CheckpointError
 class Kind(Enum):
     """How the codes of a matrix are written; the value is what a user is told."""
 
-    FP8 = "fp8 e4m3, float scales"
-    FP8_E8M0 = "fp8 e4m3, e8m0 scales"
-    FP4_E8M0 = "fp4 e2m1, e8m0 scales"
-    INT4 = "int4, bf16 scales"
+    FP8 = "FP8"
+    FP8_E8M0 = "FP8 (e8m0 scales)"
+    FP4_E8M0 = "FP4"
+    INT4 = "INT4"
 
 
 @dataclass(frozen=True)
