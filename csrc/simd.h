@@ -376,6 +376,14 @@ RAMET_INLINE void put(std::uint16_t& to, float x) {
   to = static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);  // no number stays none
 }
 
+RAMET_INLINE float widen(float x) { return x; }
+RAMET_INLINE float widen(std::uint16_t half) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(half) << 16;
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 // The sum and the largest of all lanes: halves are folded onto each other, the same tree for every instruction set.
 RAMET_INLINE float sum(Vec a) {
   float lane[Vec::width];
