@@ -189,6 +189,22 @@ def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("preset", "field"),
+    [
+        ("tiny-deepseek-v3", "num_hidden_layers"),
+        ("tiny-minimax", "num_local_experts"),
+        ("tiny-glm", "n_routed_experts"),
+        ("tiny-glm", "qk_rope_head_dim"),
+        ("tiny-deepseek-v4", "head_dim"),
+    ],
+)
+def test_what_would_take_for_ever_to_count_is_refused(tmp_path: Path, preset: str, field: str) -> None:
+    folder = write_random_checkpoint(tmp_path, seed=3, preset=preset)
+    reconfigure(folder, lambda config: config.update({field: 2_000_000_000}))
+    assert f"{field} is 2000000000; no model is that large" in refused(folder)
+
+
+@pytest.mark.parametrize(
     ("preset", "field", "value"),
     [
         ("tiny-deepseek-v3", "norm_topk_prob", "false"),

@@ -282,7 +282,7 @@ class DeepseekV4(Decoder):
             ),
         ),
         experts=("w1", "w3", "w2"),
-        left_out=("mtp.",),
+        ahead="mtp.",
         wide=(".fn", ".base", ".scale", "norm.weight", "attn_sink", ".ape", "gate.bias"),
     )
 

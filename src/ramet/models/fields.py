@@ -10,6 +10,11 @@ from typing import Any
 
 from ramet.models.errors import CheckpointError
 
+_MOST = {"num_hidden_layers": 10_000}
+_MOST |= dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts"), 100_000)
+_MOST |= dict.fromkeys(("head_dim", "rotary_dim", "qk_rope_head_dim"), 1 << 20)
+"""What is counted one by one before any weight is looked for: layers, experts, and frequencies."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a checkpoint. Raises CheckpointError."""
@@ -53,7 +58,7 @@ class Fields:
             raise CheckpointError(f"{self.source}: {name} is missing")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise CheckpointError(f"{self.source}: {name} must be a positive integer, not {value!r}")
-        if value >= 1 << 31:
+        if value > _MOST.get(name, (1 << 31) - 1):
             raise CheckpointError(f"{self.source}: {name} is {value}; no model is that large")
         return value
 

@@ -1,4 +1,4 @@
-"""Qwen3.5's `config.json`, as far as the text model goes."""
+"""Qwen3.5's `config.json`; what it says of the vision tower is read in `vision_qwen3_5.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MoEConfig:
 
 @dataclass(frozen=True)
 class Qwen3_5Config:
-    """Sizes of a Qwen3.5 text model, under the names of `config.json`. `moe` is None for the dense ones."""
+    """Sizes of a Qwen3.5, under the names of `config.json`. `moe` is None for dense ones, `vision` for text alone."""
 
     vocab_size: int
     hidden_size: int
