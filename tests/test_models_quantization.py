@@ -85,6 +85,7 @@ def test_parts_have_partial_blocks_and_bytes_count_the_scales() -> None:
         ({"quant_method": "gptq"}, "quant_method 'gptq' is not supported; fp8 and compressed-tensors are"),
         (FP8 | {"fmt": "e5m2"}, "fmt 'e5m2'"),
         (FP8 | {"weight_block_size": [128]}, r"weight_block_size must be two positive integers, not \[128\]"),
+        (FP8 | {"weight_block_size": [10**30, 128]}, "weight_block_size must be two positive integers"),
         (FP8 | {"modules_to_not_convert": "gate"}, "modules_to_not_convert must be a list"),
         (INT4 | {"format": "marlin-24"}, "format 'marlin-24'"),
         (INT4 | {"ignore": ["re:("]}, "no regular expression"),

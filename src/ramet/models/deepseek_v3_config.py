@@ -67,6 +67,8 @@ class DeepseekV3Config:
     def _problem(self) -> str | None:
         if self.qk_rope_head_dim % 2:
             return f"qk_rope_head_dim {self.qk_rope_head_dim} is not even"
+        if self.yarn and self.rope_theta <= 1:
+            return f"rope_theta {self.rope_theta} leaves rope_scaling no frequencies to stretch"
         if problem := wrong_kinds("mlp_layer_types", self.mlp_layer_types, {DENSE, SPARSE}, self.num_hidden_layers):
             return problem
         if self.n_routed_experts % self.n_group or not self.topk_group <= self.n_group:

@@ -151,7 +151,7 @@ def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Qu
     if not (
         isinstance(block, list | tuple)
         and len(block) == 2
-        and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in block)
+        and all(type(size) is int and 0 < size < 1 << 31 for size in block)
     ):
         raise CheckpointError(f"{source}: weight_block_size must be two positive integers, not {block!r}")
     listed = "ignored_layers" if found.get("modules_to_not_convert") is None else "modules_to_not_convert"
