@@ -65,7 +65,10 @@ def test_mistakes_are_told_in_words(tmp_path: Path) -> None:
     assert "holds no checkpoint" in " ".join(ramet(tmp_path, code=1).stderr.split())
     folder = write_random_checkpoint(tmp_path, seed=1)
     assert "goes no further than 262,144 tokens" in ramet(folder, "--context", "300000", code=1).stderr
-    assert "not UTF-8 text" in " ".join(ramet(folder / "model.safetensors", code=1).stderr.split())
+    weights, text = folder / "model.safetensors", tmp_path / "notes.txt"
+    assert "give the folder that it is in" in " ".join(ramet(weights, code=1).stderr.split())
+    text.write_bytes(weights.read_bytes())
+    assert "not UTF-8 text" in " ".join(ramet(text, code=1).stderr.split())
 
 
 def test_memory_is_the_control_groups_where_it_is_less(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def inspect(
 def _find(checkpoint: str) -> Path:
     """A folder or a config.json: here, or fetched from the hub."""
     file = Path(checkpoint).expanduser()
+    if file.suffix == ".safetensors" and file.is_file():
+        raise RametError(f"{file} holds weights; give the folder that it is in, or the config.json beside it")
     if file.is_file():
         return file
     try:
