@@ -82,7 +82,14 @@ def test_memory_is_the_control_groups_where_it_is_less(tmp_path: Path) -> None:
     write("sys/fs/cgroup/a/memory.max", "512000\n")
     write("sys/fs/cgroup/a/b/memory.max", "max\n")
     assert memory(tmp_path) == Memory(512000, 512000)
+    write("sys/fs/cgroup/a/memory.current", "300000\n")
+    assert memory(tmp_path) == Memory(512000, 212000), "what others in the group have is not free"
+    write("sys/fs/cgroup/a/memory.stat", "anon 200000\ninactive_file 60000\nactive_file 40000\n")
+    assert memory(tmp_path) == Memory(512000, 312000), "but files that are kept in memory are"
     write("proc/self/cgroup", "5:cpu:/a\n4:memory:/x\n")
     write("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "900000\n")
     assert memory(tmp_path) == Memory(900000, 716800)
+    write("sys/fs/cgroup/memory/x/memory.usage_in_bytes", "600000\n")
+    write("sys/fs/cgroup/memory/x/memory.stat", "inactive_file 1\ntotal_inactive_file 50000\n")
+    assert memory(tmp_path) == Memory(900000, 350000)
     assert 0 < memory().available <= memory().total
