@@ -60,6 +60,8 @@ def test_deepseek_v4_has_two_formats() -> None:
     names = ("layers.0.attn.wo_a.weight", "layers.0.ffn.experts.1.w1.weight", "layers.0.attn.compressor.wkv.weight")
     assert formats(config, *names) == [Kind.FP8_E8M0, Kind.FP4_E8M0, None]
     assert formats(config | {"expert_dtype": "fp8"}, names[1]) == [Kind.FP8_E8M0]
+    with pytest.raises(CheckpointError, match=r"^config\.json: expert_dtype 'fp6' is not supported; fp4 and fp8 are"):
+        formats(config | {"expert_dtype": "fp6"})
 
 
 def size(form: Format, shape: tuple[int, ...]) -> int:

@@ -135,16 +135,16 @@ def quantization_of(config: Mapping[str, Any], source: str) -> Quantization | No
         return None
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{source}: {where} must be an object, not {found!r}")
-    source = f"{source}: {where}"
+    file, source = source, f"{source}: {where}"
     method = found.get("quant_method")
     if method == "fp8":
-        return _fp8(config, found, source)
+        return _fp8(config, found, file, source)
     if method == "compressed-tensors":
         return _compressed(found, source)
     raise CheckpointError(f"{source}: quant_method {method!r} is not supported; fp8 and compressed-tensors are")
 
 
-def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Quantization:
+def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], file: str, source: str) -> Quantization:
     if (form := found.get("fmt") or "e4m3") not in ("e4m3", "float8_e4m3fn"):
         raise CheckpointError(f"{source}: fmt {form!r} is not supported; e4m3 is")
     block = found.get("weight_block_size")
@@ -167,7 +167,7 @@ def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Qu
         case "fp8":
             return Quantization("fp8", dense, dense, ignored)
         case other:
-            raise CheckpointError(f"{source}: expert_dtype {other!r} is not supported; fp4 and fp8 are")
+            raise CheckpointError(f"{file}: expert_dtype {other!r} is not supported; fp4 and fp8 are")
 
 
 def _compressed(found: Mapping[str, Any], source: str) -> Quantization:
