@@ -146,6 +146,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"}, body)
         if "/no-such-branch" in self.path:
             return self.refuse(404, "RevisionNotFound")
+        if Path(self.path).name not in files:
+            return self.refuse(404, "EntryNotFound")
         content = (self.checkpoint / Path(self.path).name).read_bytes()
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(content).hexdigest()}"', "Accept-Ranges": "bytes"}
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
@@ -250,6 +252,12 @@ def test_a_config_comes_alone_and_is_no_pulled_model(
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
     with pytest.raises(hub.PullError, match=r"the hub cannot be reached.*give the path of a config\.json that is here"):
         hub.config(NAME, tmp_path / "other")
+
+
+def test_a_model_without_a_config_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("weights to follow")
+    with serving(tmp_path, monkeypatch), pytest.raises(hub.PullError, match=r"has no config\.json on the hub"):
+        hub.config(NAME, tmp_path / "configs")
 
 
 def test_a_model_on_the_hub_is_inspected_before_it_is_pulled(
