@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ramet import models
 from ramet.chat import Tokenizer
-from ramet.engine import Engine, Request, Sampling
+from ramet.engine import Engine, Request, Sampling, TokenEvent
 from ramet.models.base import Model
 from ramet.models.random import PRESETS, write_random_checkpoint
 from ramet.models.states import Span
@@ -55,12 +55,15 @@ def reply(model: Model, tokenizer: Tokenizer, prompt: list[int], length: int, dr
     engine.start()
     sampling = Sampling(max_tokens=length, temperature=0.0, ignore_eos=True)
     handle = engine.submit(Request(prompt, sampling=sampling))
-    first = 0.0
-    for _ in handle:
+    first, tokens = 0.0, list[int]()
+    for event in handle:
         first = first or time.perf_counter()
+        if isinstance(event, TokenEvent):
+            tokens.append(event.token)
     seconds = time.perf_counter() - first
     engine.stop()
-    return list(handle.result()[0].tokens), (length - 1) / seconds
+    assert len(tokens) == length
+    return tokens, (length - 1) / seconds
 
 
 def main() -> None:

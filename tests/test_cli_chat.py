@@ -8,13 +8,21 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from ramet.agent.remembering import Remembering
+from ramet.cli.chat import Terminal
+from ramet.cli.conversation import Conversation
 from ramet.cli.main import app
+from ramet.engine import Sampling
+from ramet.memory import Memory
 from ramet.models.random import write_random_checkpoint
+from tests.test_agent_ask import running
 
 RAMET = Path(sys.executable).with_name("ramet")
 COST = re.compile(r"([0-9a-f]{8}) · prompt ([\d,]+) tokens?, ([\d,]+) reused · reply ([\d,]+) tokens?")
@@ -197,3 +205,59 @@ def test_a_picture_is_shown_with_the_next_question(home: Path, tmp_path: Path) -
 
 def test_a_text_model_is_shown_nothing(checkpoint: Path, home: Path) -> None:
     assert "reads text only" in chat(checkpoint, "/show a.png", "/quit").output
+
+
+def test_what_is_said_goes_into_a_memory(checkpoint: Path, home: Path) -> None:
+    store = home / "memory.db"
+    options = ("--memory-store", str(store))
+    before = datetime.now().astimezone() - timedelta(seconds=1)
+    result = chat(checkpoint, "I moved to Oslo", "/retry", "/back", "my cat is Miso", "/quit", options=options)
+    assert result.exit_code == 0, result.output
+    again = chat(checkpoint, "I moved to Oslo", options=options)
+    assert again.exit_code == 0, again.output
+    with Memory.open(store) as memory:
+        turns = [turn for turn, _ in memory.store.scan()]
+    said = [turn.text for turn in turns if turn.speaker == "user"]
+    assert said == ["I moved to Oslo", "my cat is Miso", "I moved to Oslo"]  # a retry says nothing new
+    assert {turn.conversation for turn in turns} == {"chat"} and len({turn.session for turn in turns}) in (1, 2)
+    exported = CliRunner().invoke(app, ["tree", "export"])
+    messages = {node["id"]: node["message"] for node in map(json.loads, exported.stdout.splitlines())}
+    assert all(messages[turn.node or ""]["content"] == turn.text for turn in turns)
+    assert all(turn.time is not None and before <= turn.time <= datetime.now().astimezone() for turn in turns)
+    wrong = home / "wrong.db"
+    wrong.write_bytes(b"not a database, but long enough to look" * 20)
+    refused = chat(checkpoint, "hello", options=("--memory-store", str(wrong)))
+    assert refused.exit_code == 1 and "cannot be opened as a memory" in " ".join(refused.stderr.split())
+
+
+def test_a_second_turn_with_tools_reuses_the_first(checkpoint: Path, home: Path) -> None:
+    options = ("--memory-store", str(home / "memory.db"))
+    result = chat(checkpoint, "tell me about ferns " * 8, "and mosses?", options=options)
+    (_, first, none), (_, second, reused) = replies(result)
+    assert none == 0 and first > 300  # the tools are part of the prompt
+    assert first - 16 < reused < second
+    later = chat(checkpoint, "and lichen?", options=(*options, "--session", "last"))
+    assert replies(later)[0][2] >= second - 16
+
+
+def test_calls_and_what_they_gave_are_shown(
+    checkpoint: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.test_agent_loop import recaller, thinking, wanted
+
+    def script(prompt: str) -> Mapping[str, float]:
+        if "badly" in prompt and "</tool_response>" not in prompt.rpartition("<|im_start|>user")[2]:
+            return {wanted("recall", count="1000", question="x"): 1.0}
+        return recaller(prompt)
+
+    lines = iter(["I live in Oslo", "Where do I live?", "ask badly"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines, None) or (_ for _ in ()).throw(EOFError))
+    with running(checkpoint, thinking(script)) as runtime, Memory.open(None) as memory:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=200))
+        Terminal(conversation, home / "chat.json", Remembering(memory)).run(None)
+        assert memory.store.count() == 6
+    out, err = capsys.readouterr()
+    assert 'runs recall({"question": "Where do I live?"})' in err
+    assert 'recall gives {"turns": [{"id": "' in err and "You live in Oslo." in out
+    assert 'recall gives {"error": "\'count\' must be a whole number from 1 to 100"}' in err
+    assert "runs no tools" not in err and "not run" not in err

@@ -46,8 +46,8 @@ void tile(const LatentAttention& a, Index s, Index begin, Index tokens, Index he
       for (Index c = 0; c < a.rope_size; ++c) to[(a.latent_size + c) * kHeads + h] = q_rope[c];
     }
   };
-  const auto attend = [&](Index t, const float* rows, Index count) {
-    attend_shared_rows(token(t), heads, rows, size, a.latent_size, count, a.scale, scores);
+  const auto attend = [&](Index t, const float* rows, Index count, auto meanwhile) {
+    attend_shared_rows(token(t), heads, rows, size, a.latent_size, count, a.scale, scores, meanwhile);
   };
   const auto finish = [&](Index t) {
     const SharedRowsToken done = token(t);
@@ -73,18 +73,42 @@ void tile(const LatentAttention& a, Index s, Index begin, Index tokens, Index he
     };
     const float* const rows = page_rows(page(before / kPageTokens), size, seen(whole - 1), room);
     for (Index t = 0; t < whole; ++t)
-      if (seen(t) > 0) attend(t, rows, seen(t));
+      if (seen(t) > 0) attend(t, rows, seen(t), [](Index, Index) {});
   }
-  for (Index t = whole; t < tokens; ++t) {
-    const std::int32_t* const chosen = a.chosen + (row + t) * a.top_k;
-    for (Index first = 0; first < a.top_k; first += kBlock) {
-      const Index count = a.top_k - first < kBlock ? a.top_k - first : kBlock;
-      for (Index i = 0; i < count; ++i) {
-        const Index at = chosen[first + i];
-        copy_row(page(at / kPageTokens) + at % kPageTokens * size, size, room + i * size);
-      }
-      attend(t, room, count);
+
+  // Chosen rows lie anywhere, and the longer the context, the longer the way to them: it is hidden behind the
+  // arithmetic. A block's rows are fetched one block ahead, some at a time; two blocks ahead their ends alone, all at
+  // once, so that the processor looks up their addresses side by side and not each before its row.
+  const Index each_blocks = (a.top_k + kBlock - 1) / kBlock;
+  const Index blocks = whole < tokens ? (tokens - whole) * each_blocks : 0;  // the tokens' one after the other
+  struct Chosen {
+    const Row* rows[kBlock];
+    Index count = 0;
+  };
+  const auto find = [&](Index b) {
+    Chosen found;
+    if (b >= blocks) return found;
+    const Index first = b % each_blocks * kBlock;
+    const std::int32_t* const chosen = a.chosen + (row + whole + b / each_blocks) * a.top_k + first;
+    found.count = a.top_k - first < kBlock ? a.top_k - first : kBlock;
+    for (Index i = 0; i < found.count; ++i) {
+      found.rows[i] = page(chosen[i] / kPageTokens) + chosen[i] % kPageTokens * size;
+      __builtin_prefetch(found.rows[i]);
+      __builtin_prefetch(found.rows[i] + size - 1);
     }
+    return found;
+  };
+  Chosen here = find(0), next = find(1);
+  for (Index b = 0; b < blocks; ++b) {
+    for (Index i = 0; i < here.count; ++i) copy_row(here.rows[i], size, room + i * size);
+    const Chosen later = find(b + 2);
+    Index fetched = 0;
+    attend(whole + b / each_blocks, room, here.count, [&](Index done, Index of) {
+      for (; fetched < next.count * done / of; ++fetched)
+        for (Index c = 0; c < size; c += 64 / Index{sizeof(Row)}) __builtin_prefetch(next.rows[fetched] + c);
+    });
+    here = next;
+    next = later;
   }
   for (Index t = 0; t < tokens; ++t) finish(t);
 }

@@ -74,9 +74,11 @@ RAMET_INLINE void shared_weights(float* scores, Index count, Vec scale, float* r
 }
 
 // The token attends to the next `count` rows, [count][size] with 1 <= count <= kBlock. `scores` is working memory of
-// (kBlock + 1) * kHeads floats.
-inline void attend_shared_rows(const SharedRowsToken& token, Index heads, const float* rows, Index size,
-                               Index value_size, Index count, float scale, float* scores) {
+// (kBlock + 1) * kHeads floats. While the values are summed, `meanwhile(done, of)` is called again and again, with the
+// share of them that will be done when it is called next.
+template <class Meanwhile>
+void attend_shared_rows(const SharedRowsToken& token, Index heads, const float* rows, Index size, Index value_size,
+                        Index count, float scale, float* scores, Meanwhile meanwhile) {
   float* const fade = scores + kBlock * kHeads;
   Index head = 0;
   for (; head + Vec::width < heads; head += kPair * Vec::width)
@@ -93,12 +95,14 @@ inline void attend_shared_rows(const SharedRowsToken& token, Index heads, const 
   Index column = 0;
   for (; column + kPair * Vec::width <= value_size; column += kPair * Vec::width)
     over_register_blocks(heads, [&](Index h, auto block) {
+      meanwhile(column * heads + (h + block) * kPair * Vec::width, value_size * heads);
       shared_values<block, kPair>(scores + h, fade + h, rows + column, size, count,
                                   token.result + h * value_size + column, value_size, Vec::width);
     });
   for (; column < value_size; column += Vec::width) {
     const int lanes = value_size - column < Vec::width ? static_cast<int>(value_size - column) : Vec::width;
     over_register_blocks(heads, [&](Index h, auto block) {
+      meanwhile(column * heads + (h + block) * lanes, value_size * heads);
       shared_values<block, 1>(scores + h, fade + h, rows + column, size, count,
                               token.result + h * value_size + column, value_size, lanes);
     });

@@ -7,18 +7,22 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ramet.cli.memory import opened
 from ramet.cli.output import as_option, console, messages, parse_size, plural, printable, shorten, show_error
 from ramet.cli.places import ModelOption, find_model, trees
 from ramet.errors import RametError
 
 if TYPE_CHECKING:
-    from ramet.cli.conversation import Conversation, Piece
+    from ramet.agent.loop import Called, Calling
+    from ramet.agent.remembering import Remembering
+    from ramet.agent.stream import Piece
+    from ramet.cli.conversation import Conversation
     from ramet.engine import FinishEvent
 
 HELP = """\
@@ -49,12 +53,22 @@ def chat(
     memory: Annotated[
         int, typer.Option(parser=as_option(parse_size), metavar="SIZE", help="Memory for the states of the sessions.")
     ] = "2GiB",  # type: ignore[assignment]  # typer parses the default too
+    memory_store: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-store",
+            metavar="FILE|URL",
+            help="Keep what is said in a memory, and let the model remember, recall and forget.",
+        ),
+    ] = None,
 ) -> None:
     """Chat in the terminal: fork, go back, and go on tomorrow without computing a token twice.
 
     [bold]ramet chat --model Qwen/Qwen3.5-0.8B[/]
 
     [bold]ramet chat --session last[/]   goes on where you left
+
+    [bold]ramet chat --memory-store ~/memory.db[/]   also remembers what was said in other sessions
 
     Inside, /help lists what you can do.
     """
@@ -65,24 +79,31 @@ def chat(
         )
     folder = directory or trees()
     folder.mkdir(parents=True, exist_ok=True)
-    with messages.status("Loading the model ..."):
-        from ramet.cli.conversation import Conversation
-        from ramet.engine import Sampling
-        from ramet.engine.runtime import Runtime
+    with ExitStack() as stack:
+        remembering = None
+        if memory_store is not None:
+            from ramet.agent.remembering import Remembering
 
-        runtime = Runtime.load(path, tree_dir=folder, ram_bytes=memory)
-    with runtime:
-        conversation = Conversation(
-            runtime, system=system, sampling=Sampling(temperature=temperature, max_tokens=max_tokens)
-        )
-        Terminal(conversation, folder / "chat.json").run(session)
+            remembering = Remembering(stack.enter_context(opened(memory_store, lexical=False, write=True)))
+        with messages.status("Loading the model ..."):
+            from ramet.cli.conversation import Conversation
+            from ramet.engine import Sampling
+            from ramet.engine.runtime import Runtime
+
+            runtime = stack.enter_context(Runtime.load(path, tree_dir=folder, ram_bytes=memory))
+        sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+        conversation = Conversation(runtime, system=system, sampling=sampling)
+        Terminal(conversation, folder / "chat.json", remembering).run(session)
 
 
 class Terminal:
     """Reads lines, follows commands, prints replies, and remembers the last place and the kept ones in `file`."""
 
-    def __init__(self, conversation: Conversation, file: Path) -> None:
+    def __init__(self, conversation: Conversation, file: Path, remembering: Remembering | None = None) -> None:
         self.conversation = conversation
+        self.remembering = remembering
+        if remembering is not None:
+            conversation.toolbox = remembering.toolbox(lambda: conversation.node)
         self.file = file
         self.last, self.kept = self._remembered()
         self.shown: list[dict[str, Any]] = []
@@ -135,14 +156,27 @@ class Terminal:
         command(rest)
         return True
 
-    def show(self, pieces: Generator[Piece | FinishEvent]) -> None:
-        """Print a reply as it comes, reasoning dimmed, then what it cost."""
-        from ramet.cli.conversation import Piece
+    def show(self, pieces: Generator[Piece | FinishEvent | Calling | Called]) -> None:
+        """Print a reply as it comes, reasoning dimmed, what it calls and what came of that, and what it cost.
 
-        reasoning = False
+        When it is whole it goes into the memory, if there is one.
+        """
+        from ramet.agent.loop import Called, Calling
+        from ramet.agent.remembering import now
+        from ramet.agent.stream import Piece
+
+        reasoning, asked = False, now()
         with closing(pieces):  # Ctrl-C may come anywhere; closing cancels the reply
             for piece in pieces:
-                if isinstance(piece, Piece):
+                if isinstance(piece, Calling):
+                    text = shorten(f"{piece.name}({piece.arguments})", 200)
+                    messages.print(f"runs {text}", style="yellow", markup=False)
+                elif isinstance(piece, Called):
+                    text = json.dumps(piece.result, ensure_ascii=False)
+                    text = shorten(f"{piece.call.name} gives {text}", 300)
+                    messages.print(text, style="red" if piece.failed else "dim", markup=False)
+                    reasoning = False
+                elif isinstance(piece, Piece):
                     if reasoning and not piece.reasoning:
                         console.print("\n")
                     reasoning = piece.reasoning
@@ -151,14 +185,20 @@ class Terminal:
                 else:
                     console.print()
                     self.say_cost(piece)
+        if self.remembering is not None:
+            try:
+                self.remembering.keep(self.conversation.exchange(), asked)
+            except RametError as error:
+                show_error(f"this is not in the memory: {error}")
 
     def say_cost(self, finish: FinishEvent) -> None:
         if finish.reason == "error":
             raise RametError(finish.error or "the engine failed")
-        for call in (finish.message or {}).get("tool_calls") or ():
-            function = call["function"]
-            text = shorten(f"{function['name']}({function['arguments']})", 200)
-            messages.print(f"calls {text}: a terminal chat runs no tools", style="yellow", markup=False)
+        runs = self.conversation.toolbox is not None and finish.reason == "tool_calls"
+        for call in () if runs else (finish.message or {}).get("tool_calls") or ():
+            why = "a terminal chat runs no tools" if self.conversation.toolbox is None else "which is not run"
+            text = shorten(f"{call['function']['name']}({call['function']['arguments']})", 200)
+            messages.print(f"calls {text}: {why}", style="yellow", markup=False)
         usage = finish.usage
         speed = usage.completion_tokens / usage.reply_seconds if usage.reply_seconds else 0.0
         place = finish.node[:8] if finish.node else "-"

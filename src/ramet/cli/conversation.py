@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from typing import Any
 
-from ramet.chat import ReasoningDelta, TextDelta
-from ramet.engine import FinishEvent, Request, Sampling
+from ramet.agent.loop import Called, Calling, Message, Toolbox, run
+from ramet.agent.stream import Piece, reply
+from ramet.engine import FinishEvent, Sampling
 from ramet.engine.runtime import Runtime
 from ramet.errors import RametError
 from ramet.tree import Node
@@ -20,14 +21,6 @@ class ChatError(RametError):
     """A chat command that cannot be followed here."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A piece of a streamed reply."""
-
-    text: str
-    reasoning: bool
-
-
 class Conversation:
     """Where a terminal chat is in the tree, and the moves that it can make."""
 
@@ -35,6 +28,8 @@ class Conversation:
         self.runtime = runtime
         self.system = system
         self.sampling = sampling
+        self.toolbox: Toolbox | None = None
+        """What the model may call; None: the calls of a session that an agent began are shown and not run."""
         self.node: Node | None = None
         """The last reply (or, after going back, the one before); None at the start."""
         self.question: Content | None = None
@@ -52,55 +47,54 @@ class Conversation:
         return said
 
     def tools(self) -> list[dict[str, Any]] | None:
-        """The tools of a session that an agent began: they are part of its prompt, also where nobody can run them."""
+        """Our tools, behind those of a session that an agent began: they are part of its prompt, also where nobody can
+        run them."""
         path = self.path()
-        return path[0].message.get("tools") if path and path[0].message is not None else None
+        begun = path[0].message.get("tools") if path and path[0].message is not None else None
+        if self.toolbox is None:
+            return begun
+        ours = {tool["function"]["name"] for tool in self.toolbox.tools}
+        return [*(tool for tool in begun or () if _name(tool) not in ours), *self.toolbox.tools]
+
+    def exchange(self) -> list[Node]:
+        """The nodes from the last question to here."""
+        path = self.path()
+        asked = self.last_question(path)
+        return path[asked[0] :] if asked is not None else []
 
     def path(self) -> list[Node]:
         """The nodes from the first message to here."""
         return self.runtime.tree.path(self.node) if self.node is not None else []
 
-    def say(self, content: Content) -> Generator[Piece | FinishEvent]:
-        """Ask and stream the reply; ends with the FinishEvent. The place moves only when a reply is whole.
+    def say(self, content: Content) -> Generator[Piece | FinishEvent | Calling | Called]:
+        """Ask and stream the reply, and what its calls of tools come to; ends with the FinishEvent of the last reply.
 
-        Closing the iterator early cancels the reply.
+        The place moves only when the answer is whole. Closing the iterator early cancels it.
         """
         self.question = content
-        runtime = self.runtime
-        asked = [*self.messages(), {"role": "user", "content": content}]
-        tools = self.tools()
-        prompt = runtime.chat.render(asked, tools, reply_tokens=runtime.tree.reply_tokens)
-        request = Request(
-            prompt.tokens,
-            prompt.boundaries,
-            prompt.messages,
-            prompt.save_at,
-            prompt.pictures,
-            sampling=self.sampling,
-            parse_reply=lambda reply: runtime.chat.parse(reply, tools, prompt),
-            store=True,
-            label="chat",
-        )
-        parser = runtime.chat.parser(tools, prompt)
-        handle = runtime.engine.submit(request)
+        before, whole, last = self.node, False, None
+        asked: list[Message] = [{"role": "user", "content": content}]
+        answer = self._reply(asked, True) if self.toolbox is None else run(self._reply, asked, self.toolbox)
         try:
-            for event in handle:
-                events = parser.feed(event.text_delta)
-                if isinstance(event, FinishEvent):
-                    events = [*events, *parser.finish()]
-                for part in events:
-                    if isinstance(part, TextDelta | ReasoningDelta):
-                        yield Piece(part.text, isinstance(part, ReasoningDelta))
-                if isinstance(event, FinishEvent):
-                    if event.reason not in ("cancelled", "error") and event.node is not None:
-                        self.node = runtime.tree.node(event.node)
-                    yield event
+            with closing(answer):
+                for last in answer:
+                    yield last
+            whole = isinstance(last, FinishEvent) and last.node is not None and not _broke_off(last)
         finally:
-            if not handle.finished:
-                handle.cancel()
-                handle.result()
+            if not whole:
+                self.node = before
 
-    def retry(self) -> Generator[Piece | FinishEvent]:
+    def _reply(self, said: list[Message], may_call: bool) -> Generator[Piece | FinishEvent]:
+        """The reply to what is new here; the place moves to it when it is whole."""
+        messages, choice = [*self.messages(), *said], "auto" if may_call else "none"
+        for event in reply(
+            self.runtime, messages, self.tools(), sampling=self.sampling, choice=choice, label="chat"
+        ):  # fmt: skip
+            if isinstance(event, FinishEvent) and event.node is not None and not _broke_off(event):
+                self.node = self.runtime.tree.node(event.node)
+            yield event
+
+    def retry(self) -> Generator[Piece | FinishEvent | Calling | Called]:
         """Ask the last question again, from where it was asked: its new reply is a sibling of the old one."""
         if self.question is None:
             raise ChatError("there is nothing to ask again yet")
@@ -140,3 +134,11 @@ class Conversation:
                 content = message.get("content")
                 return index, content if isinstance(content, list) else str(content)
         return None
+
+
+def _broke_off(finish: FinishEvent) -> bool:
+    return finish.reason in ("cancelled", "error")
+
+
+def _name(tool: dict[str, Any]) -> str:
+    return str(tool.get("function", tool).get("name"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ramet.cli.output import as_option, console, messages, plural, printable
+from ramet.cli.output import as_option, console, messages, plural, printable, shorten
 from ramet.cli.places import home
 
 if TYPE_CHECKING:
@@ -169,15 +170,66 @@ def import_(
 
 
 @app.command()
+def derive(
+    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="The model, as the endpoint calls it.")],
+    url: Annotated[str, typer.Option(help="An OpenAI-compatible endpoint; /v1 may be left out.")],
+    conversation: ConversationOption = None,
+    store: StoreOption = None,
+    lexical: LexicalOption = False,
+) -> None:
+    """Have a model write summaries and facts of what was said, each linked to its turns.
+
+    Only what has none yet is asked about: stopped at any moment, the same command goes on. The endpoint's key is
+    taken from RAMET_API_KEY.
+
+    [bold]ramet memory derive --model Qwen/Qwen3.5-0.8B --url http://127.0.0.1:8000[/]
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ramet.memory import ModelError
+    from ramet.memory.derive.endpoint import Endpoint
+
+    def note(text: str) -> None:
+        messages.print(Text(printable(text), "yellow"), soft_wrap=True)
+
+    columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+    with (
+        opened(store, lexical=lexical) as memory,
+        Endpoint(url, model, api_key=os.environ.get("RAMET_API_KEY"), notice=note) as endpoint,
+    ):
+        try:
+            with Progress(*columns, console=messages) as bar:
+                task = bar.add_task("", total=None)
+                found = memory.derive(
+                    endpoint,
+                    conversation,
+                    progress=lambda done, total, where: bar.update(
+                        task, completed=done, total=total, description=shorten(where, 60)
+                    ),
+                )
+        except (KeyboardInterrupt, ModelError):
+            note("Stopped; what was written is kept. The same command goes on from there.")
+            raise
+    console.print(f"{_derived(found.summaries, found.facts)} written", end="")
+    counts = {
+        "in place of an older one": found.superseded,
+        "left out that are known": found.repeated,
+        "left out that name no source": found.unsourced,
+    }
+    console.print("".join(f"; {count:,} {what}" for what, count in counts.items() if count))
+    for reason in found.failed:
+        note(f"Left out: {reason}")
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def stats(store: StoreOption = None) -> None:
     """What the memory holds."""
     with opened(store) as memory:
         found = memory.stats()
-    console.print(
-        f"{plural(found.turns, 'turn')} of {plural(found.conversations, 'conversation')}, "
-        f"{plural(found.facts, 'fact')}, "
-        f"{found.summaries:,} {'summary' if found.summaries == 1 else 'summaries'}"
-    )
+    derived = _derived(found.summaries, found.facts)
+    console.print(f"{plural(found.turns, 'turn')} of {plural(found.conversations, 'conversation')}, {derived}")
     console.print(f"embedder: {found.embedder or 'none'}")
 
 
@@ -191,6 +243,10 @@ def mcp(store: StoreOption = None, lexical: LexicalOption = False) -> None:
         from ramet.memory.mcp import serve
 
         serve(memory)
+
+
+def _derived(summaries: int, facts: int) -> str:
+    return f"{plural(facts, 'fact')}, {summaries:,} {'summary' if summaries == 1 else 'summaries'}"
 
 
 def show_turn(turn: Turn) -> None:

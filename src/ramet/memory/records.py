@@ -31,6 +31,11 @@ def units(vectors: Vector, count: int) -> Vector:
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
 
 
+def cleaned(text: str) -> str:
+    """The text without what a text cannot hold: NUL and halves of surrogate pairs become U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def check(turn: Turn, rows: dict[str, int]) -> None:
     """Raises MemoryStoreError if a turn cannot be stored."""
     if not turn.id or not turn.conversation:

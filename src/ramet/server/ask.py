@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ramet.chat import Format
@@ -112,13 +112,6 @@ def reply_grammar(ask: Ask, format: Format, *, after_reasoning: bool) -> Grammar
         text_schema=None if ask.form is None else ask.form.json_schema,
         format=format,
     )
-
-
-def without_calls(sampling: Sampling, call_token: int | None) -> Sampling:
-    """`sampling` under which no tool call can begin: the tools stay in the prompt, so its prefix stays the same."""
-    if call_token is None:
-        return sampling
-    return replace(sampling, logit_bias={**sampling.logit_bias, call_token: float("-inf")})
 
 
 _RENDERERS_OWN = ("self", "messages", "tools", "add_generation_prompt", "reply_tokens")

@@ -12,8 +12,9 @@ from ramet.chat.sight import by_name
 from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
 from ramet.engine.grammar import GrammarError
 from ramet.engine.runtime import Runtime
+from ramet.engine.tool_grammar import without_calls
 from ramet.errors import RametError
-from ramet.server.ask import Ask, reply_grammar, without_calls
+from ramet.server.ask import Ask, reply_grammar
 from ramet.server.continuation import continue_node
 from ramet.server.errors import ApiError, bad_request
 from ramet.server.reply import Piece, TokenLogprob
