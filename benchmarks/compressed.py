@@ -92,10 +92,13 @@ def main() -> None:
     if arguments.one is not None:
         print(json.dumps(prefill(arguments.one)))
         return
+    lengths = [int(length) for length in arguments.lengths.split(",")]
+    if any(length < STEP or length % STEP for length in lengths):
+        parser.error(f"--lengths must be multiples of {STEP}")
     figures = []
-    for length in map(int, arguments.lengths.split(",")):
+    for length in lengths:
         command = [sys.executable, __file__, "--one", str(length)]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         memory = found.pop("memory")
         for name, microseconds in found.items():
             figures.append(Figure(f"{name}, token {length}", microseconds, "us/token", "", "", "2 layers"))

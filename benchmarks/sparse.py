@@ -138,6 +138,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     arguments = parser.parse_args()
     lengths = sorted(int(length) for length in arguments.lengths.split(","))
+    if any(length < 8192 or length % STEP for length in lengths):
+        parser.error(f"--lengths must be multiples of {STEP}, from 8192 on")
     torch.set_num_threads(arguments.threads)
     kernels.set_threads(arguments.threads)
     network = model(arguments.heads)

@@ -48,9 +48,7 @@ def test_a_config_alone_that_does_not_fit(tmp_path: Path) -> None:
     said = ramet(file).stdout
     assert "1,573.0 billion, 48.9 billion of them active" in said and "too small" in said
     assert (
-        "left out" in said
-        and "multi-token prediction, for guessing ahead" in said
-        and "the weights are not here" in said
+        "left out" in said and "multi-token prediction, for guessing ahead" in said and "; by config.json alone" in said
     )
 
 
@@ -67,7 +65,10 @@ def test_mistakes_are_told_in_words(tmp_path: Path) -> None:
     assert "holds no checkpoint" in " ".join(ramet(tmp_path, code=1).stderr.split())
     folder = write_random_checkpoint(tmp_path, seed=1)
     assert "goes no further than 262,144 tokens" in ramet(folder, "--context", "300000", code=1).stderr
-    assert "not UTF-8 text" in " ".join(ramet(folder / "model.safetensors", code=1).stderr.split())
+    weights, text = folder / "model.safetensors", tmp_path / "notes.txt"
+    assert "give the folder that it is in" in " ".join(ramet(weights, code=1).stderr.split())
+    text.write_bytes(weights.read_bytes())
+    assert "not UTF-8 text" in " ".join(ramet(text, code=1).stderr.split())
 
 
 def test_memory_is_the_control_groups_where_it_is_less(tmp_path: Path) -> None:
@@ -81,7 +82,14 @@ def test_memory_is_the_control_groups_where_it_is_less(tmp_path: Path) -> None:
     write("sys/fs/cgroup/a/memory.max", "512000\n")
     write("sys/fs/cgroup/a/b/memory.max", "max\n")
     assert memory(tmp_path) == Memory(512000, 512000)
+    write("sys/fs/cgroup/a/memory.current", "300000\n")
+    assert memory(tmp_path) == Memory(512000, 212000), "what others in the group have is not free"
+    write("sys/fs/cgroup/a/memory.stat", "anon 200000\ninactive_file 60000\nactive_file 40000\n")
+    assert memory(tmp_path) == Memory(512000, 312000), "but files that are kept in memory are"
     write("proc/self/cgroup", "5:cpu:/a\n4:memory:/x\n")
     write("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "900000\n")
     assert memory(tmp_path) == Memory(900000, 716800)
+    write("sys/fs/cgroup/memory/x/memory.usage_in_bytes", "600000\n")
+    write("sys/fs/cgroup/memory/x/memory.stat", "inactive_file 1\ntotal_inactive_file 50000\n")
+    assert memory(tmp_path) == Memory(900000, 350000)
     assert 0 < memory().available <= memory().total

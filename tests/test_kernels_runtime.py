@@ -72,9 +72,16 @@ def test_callers_on_several_threads_get_the_bits_of_one() -> None:
 def test_results_are_float32_whatever_torch_makes_by_default() -> None:
     x, weight = torch.randn(2, 6), torch.randn(5, 6)
     linear, expected = kernels.PackedLinear(weight), kernels.PackedLinear(weight)(x)
+    plain = kernels.CodedMatrix.plain
+    coded, heads = kernels.CodedLinear(plain(weight)), kernels.CodedHeads(plain(weight), 1, 0, 5)
+    experts = kernels.CodedExperts([(plain(weight), plain(weight))], [plain(weight.t().contiguous())])
+    chosen, weights = torch.zeros(2, 1, dtype=torch.int32), torch.ones(2, 1)
+    summed = experts(x, chosen, weights)
     torch.set_default_dtype(torch.bfloat16)
     try:
         assert same_bits(linear(x), expected)
+        assert same_bits(coded(x), expected) and same_bits(heads(x), expected)
+        assert same_bits(experts(x, chosen, weights), summed)
         assert kernels.swiglu(x).dtype is torch.float32
     finally:
         torch.set_default_dtype(torch.float32)

@@ -283,7 +283,7 @@ def test_other_dtypes_are_refused(dense: Path, tmp_path: Path, dtype: torch.dtyp
     rewrite(copy(dense, tmp_path), lambda tensors: tensors.update({EMBEDDING: tensors[EMBEDDING].to(dtype)}))
     found = refused(tmp_path)
     assert f"tensor {EMBEDDING} has dtype" in found and "expected BF16, F16 or F32" in found
-    assert ("config.json has no quantization_config" in found) == (dtype is not torch.float64)
+    assert ("quantised, but config.json does not say so" in found) == (dtype is not torch.float64)
 
 
 def test_other_models_are_refused_with_what_is_supported(dense: Path, tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_states_are_latents_rotated_keys_and_index_keys(tmp_path: Path) -> None:
         ("tiny-deepseek-v3", {"scoring_func": "softmax"}, "scoring_func: 'softmax'; only 'sigmoid'"),
         ("tiny-deepseek-v3", {"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type: 'linear'; only"),
         ("tiny-deepseek-v3", {"rope_scaling": {"type": "yarn"}}, "rope_scaling: factor is missing"),
+        ("tiny-deepseek-v3", {"rope_scaling": {"type": "yarn", "factor": 2}, "rope_theta": 1}, "rope_theta 1.0 leaves"),
+        ("tiny-deepseek-v3", {"rope_theta": 10**400}, "rope_theta must be a positive number, not 1000"),
         ("tiny-deepseek-v3", {"kv_lora_rank": None}, "kv_lora_rank is missing"),
         ("tiny-deepseek-v32", {"q_lora_rank": None}, "q_lora_rank is null; the indexer's queries"),
         ("tiny-deepseek-v32", {"index_head_dim": 4}, "index_head_dim 4 is less than the 8 rotated columns"),
@@ -140,3 +142,4 @@ def test_glm_names_its_indexers_in_three_ways(tmp_path: Path) -> None:
     assert kinds(index_topk_pattern="FSSF") == "fssf"
     assert kinds(index_topk_freq=2) == "ffsf"
     assert kinds(index_topk_freq=3, index_skip_topk_offset=1) == "fssf"
+    assert kinds(index_topk_freq=1, index_skip_topk_offset=0) == "ffff"

@@ -96,6 +96,12 @@ def test_the_published_config_says_the_same(tmp_path: Path) -> None:
     assert DeepseekV4Config.from_json(published, "published") == wanted
     with pytest.raises(models.CheckpointError, match=r"published: compress_ratios: 3; known are"):
         DeepseekV4Config.from_json(published | {"compress_ratios": [0, 0, 3, 128]}, "published")
+    with pytest.raises(
+        models.CheckpointError, match=r"published: compress_ratios has 2 entries, num_hidden_layers is 4"
+    ):
+        DeepseekV4Config.from_json(published | {"compress_ratios": [0, 4]}, "published")
+    with pytest.raises(models.CheckpointError, match=r"compress_rope_theta 1\.0 leaves rope_scaling no frequencies"):
+        DeepseekV4Config.from_json(published | {"compress_rope_theta": 1}, "published")
     with pytest.raises(models.CheckpointError, match="scoring_func: 'softmax'"):
         DeepseekV4Config.from_json(published | {"scoring_func": "softmax"}, "published")
     with pytest.raises(models.CheckpointError, match="a compression rate of 24 neither divides"):

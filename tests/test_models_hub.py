@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from typer.testing import CliRunner
 
 from ramet import models
+from ramet.cli.main import app
 from ramet.errors import RametError
 from ramet.models import hub
 from ramet.models.random import write_random_checkpoint
@@ -144,6 +146,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"}, body)
         if "/no-such-branch" in self.path:
             return self.refuse(404, "RevisionNotFound")
+        if Path(self.path).name not in files:
+            return self.refuse(404, "EntryNotFound")
         content = (self.checkpoint / Path(self.path).name).read_bytes()
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(content).hexdigest()}"', "Accept-Ranges": "bytes"}
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").split("-")[0])
@@ -228,6 +232,46 @@ def test_the_hubs_refusals_are_explained(checkpoint: Path, tmp_path: Path, monke
             hub.pull("Qwen/Unheard-of", cache=tmp_path)
         with pytest.raises(hub.PullError, match=r"its terms to be accepted: open https://huggingface\.co/Qwen/Gated"):
             hub.pull("Qwen/Gated", cache=tmp_path)
+
+
+def test_a_config_comes_alone_and_is_no_pulled_model(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(checkpoint, monkeypatch) as requested:
+        file = hub.config(NAME, tmp_path / "configs")
+        assert requested == ["config.json from 0"]
+        assert file == tmp_path / "configs" / NAME / "config.json"
+        assert file.read_bytes() == (checkpoint / "config.json").read_bytes()
+        assert hub.local_path(NAME) is None
+        with pytest.raises(hub.PullError, match="There is no model Qwen/Unheard-of on the hub"):
+            hub.config("Qwen/Unheard-of", tmp_path)
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(hub.PullError, match="cannot write to"):
+            hub.config(NAME, tmp_path / "file")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    with pytest.raises(hub.PullError, match=r"the hub cannot be reached.*give the path of a config\.json that is here"):
+        hub.config(NAME, tmp_path / "other")
+
+
+def test_a_model_without_a_config_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("weights to follow")
+    with serving(tmp_path, monkeypatch), pytest.raises(hub.PullError, match=r"has no config\.json on the hub"):
+        hub.config(NAME, tmp_path / "configs")
+
+
+def test_a_model_on_the_hub_is_inspected_before_it_is_pulled(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAMET_HOME", str(tmp_path))
+    with serving(checkpoint, monkeypatch) as requested:
+        for words in ([NAME], [f"{NAME}/config.json"]):
+            found = CliRunner().invoke(app, ["inspect", *words, "--json"])
+            assert found.exit_code == 0, found.output
+            told = json.loads(found.stdout)
+            assert told["family"] == "Qwen3.5" and told["loads"] and not told["weights_here"]
+        assert set(requested) == {"config.json from 0"}
+        assert "There is no model Qwen/Unheard-of" in CliRunner().invoke(app, ["inspect", "Qwen/Unheard-of"]).stderr
 
 
 def test_no_network_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from ramet import models
 from ramet.models.deepseek_v4_config import HEAVY, SPARSE
 from ramet.models.inspection import Inspection, LeftOut, inspect
+from ramet.models.quantise import FP8, INT4, quantise_checkpoint
 from ramet.models.random import PRESETS, write_random_checkpoint
 from ramet.models.states import PAGE_TOKENS, Rows
 from tests.model_configs import CONFIGS
@@ -79,6 +80,38 @@ def test_random_checkpoints_of_every_family(name: str, tmp_path: Path) -> None:
     alone = inspect(written(config, tmp_path / "alone"))
     assert (alone.weight_bytes, alone.formats, alone.states) == (found.weight_bytes, found.formats, found.states)
     assert alone.active_parameters == found.active_parameters
+
+
+@pytest.mark.parametrize(
+    ("preset", "config", "codes"),
+    [
+        ("tiny-moe", FP8, {"FP8"}),
+        ("tiny-minimax", FP8, {"FP8"}),
+        ("tiny-glm", FP8, {"FP8"}),
+        ("tiny-kimi", INT4, {"INT4"}),
+        ("tiny-deepseek-v4", FP8, {"FP8 (e8m0 scales)", "FP4"}),
+    ],
+)
+def test_quantised_checkpoints_say_what_the_codes_hold(
+    preset: str, config: dict[str, Any], codes: set[str], tmp_path: Path
+) -> None:
+    """The same of files as of the config alone: every parameter is in one format, no scale is one."""
+    folder = write_random_checkpoint(tmp_path, seed=1, preset=preset, dtype=torch.bfloat16)
+    before = inspect(folder)
+    quantise_checkpoint(folder, config)
+    found = inspect(folder)
+    assert found.parameters == before.parameters == sum(each.parameters or 0 for each in found.formats)
+    assert codes < {each.name for each in found.formats} <= codes | {"BF16", "F32", "I32", "I64", "F8_E8M0"}
+    alone = inspect(written(json.loads((folder / "config.json").read_text()), tmp_path / "alone"))
+    assert (alone.formats, alone.weight_bytes) == (found.formats, found.weight_bytes)
+
+
+def test_of_codes_of_an_unknown_kind_only_the_bytes_are_told(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path, seed=1, preset="tiny-minimax")
+    quantise_checkpoint(folder, FP8)
+    found = reconfigured(folder, model_type="llama")
+    assert found.parameters is None and {each.parameters for each in found.formats} == {None}
+    assert found.weight_bytes == sum(each.bytes for each in found.formats)
 
 
 @pytest.mark.parametrize("preset", [preset for preset in PRESETS if "sight" not in preset])
@@ -243,7 +276,7 @@ def test_another_model_is_described_by_its_files(tmp_path: Path) -> None:
     alone = inspect(written({"architectures": ["LlamaForCausalLM"]}, tmp_path / "alone"))
     assert (alone.family, alone.parameters, alone.weight_bytes) == ("LlamaForCausalLM", None, None)
     nothing = inspect(written({}, tmp_path / "nothing"))
-    assert nothing.family == "unknown" and "no model_type is not supported" in nothing.reasons[0]
+    assert nothing.family == "unknown" and "names neither a model_type nor architectures" in nothing.reasons[0]
 
 
 def test_float16_takes_twice_its_size_in_memory(tmp_path: Path) -> None:

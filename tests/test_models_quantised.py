@@ -192,7 +192,10 @@ def test_a_mixed_batch_gives_each_session_the_logits_it_has_alone(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors, scale, codes: tensors.pop(scale), "tensor {scale} is missing; the matrix is quantised"),
+        (
+            lambda tensors, scale, codes: tensors.pop(scale),
+            "tensor {scale} is missing; by quantization_config the matrix is quantised",
+        ),
         (lambda tensors, scale, codes: tensors.update({scale: tensors[scale][:0]}), "tensor {scale} is "),
         (lambda tensors, scale, codes: tensors.update({scale: tensors[scale].int()}), "tensor {scale} is I32"),
         (lambda tensors, scale, codes: tensors.update({codes: tensors[codes][:, 1:].clone()}), "tensor {codes} is "),

@@ -60,6 +60,8 @@ def test_deepseek_v4_has_two_formats() -> None:
     names = ("layers.0.attn.wo_a.weight", "layers.0.ffn.experts.1.w1.weight", "layers.0.attn.compressor.wkv.weight")
     assert formats(config, *names) == [Kind.FP8_E8M0, Kind.FP4_E8M0, None]
     assert formats(config | {"expert_dtype": "fp8"}, names[1]) == [Kind.FP8_E8M0]
+    with pytest.raises(CheckpointError, match=r"^config\.json: expert_dtype 'fp6' is not supported; fp4 and fp8 are"):
+        formats(config | {"expert_dtype": "fp6"})
 
 
 def size(form: Format, shape: tuple[int, ...]) -> int:
@@ -85,6 +87,7 @@ def test_parts_have_partial_blocks_and_bytes_count_the_scales() -> None:
         ({"quant_method": "gptq"}, "quant_method 'gptq' is not supported; fp8 and compressed-tensors are"),
         (FP8 | {"fmt": "e5m2"}, "fmt 'e5m2'"),
         (FP8 | {"weight_block_size": [128]}, r"weight_block_size must be two positive integers, not \[128\]"),
+        (FP8 | {"weight_block_size": [10**30, 128]}, "weight_block_size must be two positive integers"),
         (FP8 | {"modules_to_not_convert": "gate"}, "modules_to_not_convert must be a list"),
         (INT4 | {"format": "marlin-24"}, "format 'marlin-24'"),
         (INT4 | {"ignore": ["re:("]}, "no regular expression"),

@@ -380,6 +380,8 @@ def test_a_processor_that_asks_for_something_else_is_refused(qwen: Path, tmp_pat
         ({"image_mean": [0.4, 0.5, 0.5]}, "image_mean"),
         ({"patch_size": 14}, "patch_size: 14"),
         ({"size": {"shortest_edge": 10, "longest_edge": 5}}, "are no bounds"),
+        ({"size": [10, 5]}, "size must be an object"),
+        ({"image_mean": 0.4}, "image_mean"),
         ({"do_resize": False}, "do_resize"),
     ):
         file = folder / "preprocessor_config.json"

@@ -1,13 +1,13 @@
 // Attention over a window of raw keys and over compressed entries, each of them key and value at once, for many heads.
 // Keys are walked in blocks of 64, each row by itself: first the window from the oldest on, then the entries in order.
 // Nothing is ever kept for more keys than one block.
-#include <type_traits>
-
 #include "../parallel.h"
 #include "entries.h"
 
 namespace ramet::RAMET_ISA {
 namespace {
+
+constexpr int kHeadRows = 8;  // heads of the largest register block of one vector
 
 // One row's heads, at most kQueries of them.
 struct Heads {
@@ -19,21 +19,6 @@ struct Heads {
   float* fade;          // what the last block made of them
   float* result;        // [count][size]
 };
-
-template <int R, class Row>
-void gather(const Heads& a, Index head, const Row* const* values, Index count, Index column, int lanes) {
-  Vec sums[R];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-    sums[r] = load_lanes(a.result + (head + r) * a.size + column, lanes) * all(a.fade[head + r]);
-  for (Index i = 0; i < count; ++i) {
-    const Vec value = load_lanes(values[i] + column, lanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sums[r] = fma(all(a.scores[i * kQueries + head + r]), value, sums[r]);
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) store_lanes(a.result + (head + r) * a.size + column, sums[r], lanes);
-}
 
 // Attends to up to kKeyBlock keys more.
 template <class Row>
@@ -56,10 +41,10 @@ void attend(const Heads& a, const Row* const* keys, Index count, float scale) {
     store(a.fade + v * Vec::width, fade);
   }
   over_columns(a.size, [&](Index column, int lanes) {
-    Index h = 0;
-    for (; a.count - h >= 8; h += 8) gather<8>(a, h, keys, count, column, lanes);
-    for (; a.count - h >= 4; h += 4) gather<4>(a, h, keys, count, column, lanes);
-    for (; h < a.count; ++h) gather<1>(a, h, keys, count, column, lanes);
+    over_register_blocks<kHeadRows>(a.count, [&](Index h, auto block) {
+      add_values<1, kQueries, block, 1>(a.scores + h, a.fade + h, [=](Index i) { return keys[i] + column; }, count,
+                                        a.result + h * a.size + column, a.size, lanes);
+    });
   });
 }
 

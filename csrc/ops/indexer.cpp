@@ -1,43 +1,26 @@
 // The indexer of DeepSeek Sparse Attention: which `top_k` of the rows before it a token attends to.
 //
 // A row's score is the sum over heads, in order, of weight * max(0, q . k). Scores are kept for a few tokens at a time,
-// so memory grows with the length, not with its square. The best are found exactly, by counting on the bits of the
-// scores; of equal scores the earlier row is taken.
-#include <type_traits>
+// so memory grows with the length, not with its square. Of equal scores the earlier row is taken.
 #include <vector>
 
-#include "../ops.h"
 #include "../parallel.h"
-#include "../simd.h"
+#include "best_places.h"
+#include "register_blocks.h"
 
 namespace ramet::RAMET_ISA {
 namespace {
 
-constexpr int kVecs = 2;                          // vectors of keys per register block
-constexpr int kMost = Vec::width == 16 ? 12 : 6;  // heads per register block
-constexpr Index kTokens = 8;                      // of a tile, which read a page together
-constexpr Index kTiles = 8;                       // whose scores are kept at a time
-constexpr Index kSegment = 16;                    // pages per piece of work
+constexpr int kVecs = 2;        // vectors of keys per register block
+constexpr Index kTokens = 8;    // of a tile, which read a page together
+constexpr Index kTiles = 8;     // whose scores are kept at a time
+constexpr Index kSegment = 16;  // pages per piece of work
 
 // Adds weights[h] * max(0, q[h] . keys) of R heads, in order, to the scores of kVecs vectors of keys, [head_dim][64].
 template <int R>
 void add_heads(const float* q, const float* weights, Index head_dim, const float* keys, Vec* scores) {
   Vec sums[R][kVecs];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) sums[r][v] = zero();
-  for (Index d = 0; d < head_dim; ++d) {
-    Vec key[kVecs];
-#pragma GCC unroll 16
-    for (int v = 0; v < kVecs; ++v) key[v] = load(keys + d * kPageTokens + v * Vec::width);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const Vec each = all(q[r * head_dim + d]);
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sums[r][v] = fma(each, key[v], sums[r][v]);
-    }
-  }
+  products<kPageTokens>([=](int r) { return q + r * head_dim; }, head_dim, keys, sums);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
@@ -47,15 +30,9 @@ void add_heads(const float* q, const float* weights, Index head_dim, const float
 void strip(const float* q, const float* weights, Index heads, Index head_dim, const float* keys, float* scores) {
   Vec sums[kVecs];
   for (Vec& each : sums) each = zero();
-  Index h = 0;
-  const auto heads_at_once = [&](auto block) {
-    for (; heads - h >= block; h += block) add_heads<block>(q + h * head_dim, weights + h, head_dim, keys, sums);
-  };
-  heads_at_once(std::integral_constant<int, kMost>());
-  if constexpr (kMost > 8) heads_at_once(std::integral_constant<int, 8>());
-  heads_at_once(std::integral_constant<int, 4>());
-  heads_at_once(std::integral_constant<int, 2>());
-  heads_at_once(std::integral_constant<int, 1>());
+  over_register_blocks(heads, [&](Index h, auto block) {
+    add_heads<block>(q + h * head_dim, weights + h, head_dim, keys, sums);
+  });
   for (int v = 0; v < kVecs; ++v) store(scores + v * Vec::width, sums[v]);
 }
 
@@ -82,45 +59,6 @@ void score(const Indexer& a, const Tile& tile, Index segment, float* scores, Ind
       for (Index t = 0; t < tile.tokens; ++t)
         strip(a.q + (tile.row + t) * a.q_stride, a.weights + (tile.row + t) * a.weights_stride, a.heads, a.head_dim,
               keys + key, scores + t * stride + p * kPageTokens + key);
-  }
-}
-
-// The places of the `top_k` largest of `count` > top_k scores, rising; of equal ones the lowest. Writes over the scores.
-void select(float* scores, Index count, Index top_k, std::int32_t* places) {
-  // Bits whose order as whole numbers is that of the scores; the two zeros are one, and what is no number comes last.
-  std::uint32_t* const keys = reinterpret_cast<std::uint32_t*>(scores);
-  for (Index i = 0; i < count; ++i) {
-    const float score = scores[i] + 0.0f;
-    std::uint32_t bits;
-    std::memcpy(&bits, &score, sizeof bits);
-    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
-    bits = score == score ? bits : 0;
-    std::memcpy(keys + i, &bits, sizeof bits);
-  }
-  const auto key_at = [&](Index i) {
-    std::uint32_t key;
-    std::memcpy(&key, keys + i, sizeof key);
-    return key;
-  };
-  // The bits of the last key taken, from the top: 11, 11 and 10. `wanted` of the keys that share them so far are taken.
-  std::uint32_t least = 0;
-  Index wanted = top_k;
-  int below = 32;
-  for (const int bits : {11, 11, 10}) {
-    std::int32_t counts[2048] = {};
-    const int shift = below - bits;
-    for (Index i = 0; i < count; ++i) {
-      const std::uint32_t key = key_at(i);
-      if (below == 32 || key >> below == least) ++counts[key >> shift & ((1u << bits) - 1)];
-    }
-    std::uint32_t digit = (1u << bits) - 1;
-    for (; counts[digit] < wanted; --digit) wanted -= counts[digit];
-    least = least << bits | digit;
-    below = shift;
-  }
-  for (Index i = 0; i < count; ++i) {
-    const std::uint32_t key = key_at(i);
-    if (key > least || (key == least && wanted-- > 0)) *places++ = static_cast<std::int32_t>(i);
   }
 }
 
@@ -168,7 +106,7 @@ void choose(const Indexer& a) {
       const Tile& tile = tiles[static_cast<std::size_t>(first + i / kTokens)];
       const Index t = i % kTokens;
       if (t < tile.tokens)
-        select(scores + i * stride, tile.position + t + 1, a.top_k, a.chosen + (tile.row + t) * a.top_k);
+        best_places(scores + i * stride, tile.position + t + 1, a.top_k, a.chosen + (tile.row + t) * a.top_k);
     });
   }
 }

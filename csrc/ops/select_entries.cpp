@@ -1,9 +1,9 @@
 // The indexer: which compressed entries a token attends to. An entry's score is the sum over the indexer's heads of
 // weight * max(0, q . key); the largest are taken, of equal ones the lowest.
 #include <algorithm>
-#include <functional>
 
 #include "../parallel.h"
+#include "best_places.h"
 #include "entries.h"
 
 namespace ramet::RAMET_ISA {
@@ -45,33 +45,10 @@ void score(const SelectEntries& a, Index s, Index row, Index from, Index to, flo
   }
 }
 
-// Whole numbers in the order of the scores; zeros of either sign are equal, and what is no number comes last.
-std::uint32_t rank(float score) {
-  if (score != score) return 0;
-  score += 0.0f;
-  std::uint32_t bits;
-  std::memcpy(&bits, &score, sizeof bits);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-// The `top_k` best of `count` entries in ascending order, then -1.
-void choose(const float* scores, Index count, Index top_k, std::int32_t* chosen) {
-  Index kept = 0;
-  if (count <= top_k) {
-    for (; kept < count; ++kept) chosen[kept] = static_cast<std::int32_t>(kept);
-  } else {
-    auto* const ranks = reinterpret_cast<std::uint32_t*>(scratch(1, static_cast<std::size_t>(count)));
-    for (Index e = 0; e < count; ++e) ranks[e] = rank(scores[e]);
-    std::nth_element(ranks, ranks + top_k - 1, ranks + count, std::greater<std::uint32_t>());
-    const std::uint32_t last = ranks[top_k - 1];
-    Index equals = top_k;  // how many of those that rank as the last one does are taken
-    for (Index i = 0; i < top_k; ++i) equals -= ranks[i] > last;
-    for (Index e = 0; kept < top_k; ++e) {
-      const std::uint32_t own = rank(scores[e]);
-      if (own > last || (own == last && equals-- > 0)) chosen[kept++] = static_cast<std::int32_t>(e);
-    }
-  }
-  std::fill(chosen + kept, chosen + top_k, -1);
+// The `top_k` best of `count` entries in ascending order, then -1. Writes over the scores.
+void choose(float* scores, Index count, Index top_k, std::int32_t* chosen) {
+  if (count > top_k) return best_places(scores, count, top_k, chosen);
+  for (Index e = 0; e < top_k; ++e) chosen[e] = e < count ? static_cast<std::int32_t>(e) : -1;
 }
 
 struct Place {

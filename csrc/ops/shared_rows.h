@@ -5,17 +5,13 @@
 // and its values over the rows in order.
 #pragma once
 
-#include <type_traits>
-
-#include "../ops.h"
-#include "../simd.h"
+#include "register_blocks.h"
 
 namespace ramet::RAMET_ISA {
 
 constexpr Index kHeads = 32;                           // heads that meet a block of rows together
 constexpr Index kBlock = kPageTokens;                  // rows of a block
 constexpr int kPair = 2;                               // vectors per register block
-constexpr int kMost = Vec::width == 16 ? 12 : 6;       // rows or heads per register block
 
 // Up to kHeads heads of one token, on their way through the blocks of rows that the token sees; all in one piece of
 // working memory.
@@ -43,68 +39,16 @@ struct SharedRowsToken {
 
 // scores[r][..] = rows[r] . q for R rows and V vectors of heads.
 template <int R, int V>
-void shared_scores(const float* rows, Index size, const float* q, float* scores) {
-  Vec sums[R][V];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) sums[r][v] = zero();
-  for (Index c = 0; c < size; ++c) {
-    Vec query[V];
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) query[v] = load(q + c * kHeads + v * Vec::width);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const Vec each = all(rows[r * size + c]);
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sums[r][v] = fma(each, query[v], sums[r][v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) store(scores + r * kHeads + v * Vec::width, sums[r][v]);
+RAMET_INLINE void shared_scores(const float* rows, Index size, const float* q, float* scores) {
+  score_rows<kHeads, R, V>([=](int r) { return rows + r * size; }, size, q, scores);
 }
 
 // result[h] = result[h] * fade[h] + weights[0..count)[h] . rows, for R heads and V vectors of columns, the last `lanes`
 // wide.
 template <int R, int V>
-void shared_values(const float* weights, const float* fade, const float* rows, Index size, Index count, float* result,
-                   Index value_size, int lanes) {
-  Vec sums[R][V];
-  const auto width = [&](int v) { return v == V - 1 ? lanes : Vec::width; };
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v)
-      sums[r][v] = load_lanes(result + r * value_size + v * Vec::width, width(v)) * all(fade[r]);
-  for (Index i = 0; i < count; ++i) {
-    Vec value[V];
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) value[v] = load_lanes(rows + i * size + v * Vec::width, width(v));
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const Vec each = all(weights[i * kHeads + r]);
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) sums[r][v] = fma(each, value[v], sums[r][v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) store_lanes(result + r * value_size + v * Vec::width, sums[r][v], width(v));
-}
-
-// Calls body(first, how many as a constant) over [0, count).
-template <class Body>
-RAMET_INLINE void over_register_blocks(Index count, Body body) {
-  Index at = 0;
-  for (; count - at >= kMost; at += kMost) body(at, std::integral_constant<int, kMost>());
-  if constexpr (kMost > 8)
-    for (; count - at >= 8; at += 8) body(at, std::integral_constant<int, 8>());
-  for (; count - at >= 4; at += 4) body(at, std::integral_constant<int, 4>());
-  for (; count - at >= 2; at += 2) body(at, std::integral_constant<int, 2>());
-  if (at < count) body(at, std::integral_constant<int, 1>());
+RAMET_INLINE void shared_values(const float* weights, const float* fade, const float* rows, Index size, Index count,
+                                float* result, Index value_size, int lanes) {
+  add_values<1, kHeads, R, V>(weights, fade, [=](Index i) { return rows + i * size; }, count, result, value_size, lanes);
 }
 
 // The running softmax of a vector of heads over a block's scores, which become weights.

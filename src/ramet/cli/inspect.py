@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ramet.cli.output import console, format_size, plural
-from ramet.cli.places import find_model
+from ramet.cli.output import console, format_size, messages, plural
+from ramet.cli.places import ModelNotFound, find_model, home
 from ramet.errors import RametError
 from ramet.machine import Memory, memory
 
@@ -28,7 +28,7 @@ def inspect(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            metavar="FOLDER", help="A checkpoint's folder, a config.json, or ORG/NAME of a model that was pulled."
+            metavar="FOLDER", help="A checkpoint's folder, a config.json, or ORG/NAME of a model, pulled or on the hub."
         ),
     ],
     context: Annotated[
@@ -39,14 +39,16 @@ def inspect(
 ) -> None:
     """Say what a checkpoint is: its family, parameters, formats, what a session of it takes, whether it fits here.
 
-    Reads its config and the headers of its files; a config.json alone will do, so you can ask before you download.
+    Reads its config and the headers of its files; a config.json alone will do, so you can ask before you download: of a
+    model on the hub nothing else is fetched.
 
     [bold]ramet inspect ~/models/Qwen3.5-0.8B[/]
 
+    [bold]ramet inspect zai-org/GLM-5[/]   before you pull it
+
     [bold]ramet inspect config.json --context 200000[/]   without weights
     """
-    file = Path(checkpoint).expanduser()
-    path = file if file.is_file() else find_model(checkpoint)
+    path = _find(checkpoint)
     from ramet.models.inspection import inspect as look
 
     found = look(path)
@@ -64,6 +66,25 @@ def inspect(
     for name, text in _lines(found, tokens, memory()):
         grid.add_row(Text(name, "dim"), text)
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+
+def _find(checkpoint: str) -> Path:
+    """A folder or a config.json: here, or fetched from the hub."""
+    file = Path(checkpoint).expanduser()
+    if file.suffix == ".safetensors" and file.is_file():
+        raise RametError(f"{file} holds weights; give the folder that it is in, or the config.json beside it")
+    if file.is_file():
+        return file
+    try:
+        return find_model(checkpoint)
+    except ModelNotFound:
+        from ramet.models import hub
+
+        name = checkpoint.removesuffix("/config.json")
+        if file.exists() or not hub.is_name(name):
+            raise
+    messages.print(f"{name} is not here; fetching its config.json from the hub ...", style="dim", markup=False)
+    return hub.config(name, home() / "configs")
 
 
 def _title(found: Inspection) -> str:
@@ -86,7 +107,7 @@ def _lines(found: Inspection, tokens: int, machine: Memory) -> list[tuple[str, s
         lines.append(("parameters", _count(found.parameters) + some))
     if found.weight_bytes is not None:
         by = ", ".join(f"{format_size(each.bytes)} {each.name}" for each in found.formats)
-        whence = "" if found.weights_here else "; by config.json, the weights are not here"
+        whence = "" if found.weights_here else "; by config.json alone"
         lines.append(("weights", f"{format_size(found.weight_bytes)} ({by}){whence}"))
     lines += [
         ("left out", part.part + ("" if part.bytes is None else f", {format_size(part.bytes)}"))

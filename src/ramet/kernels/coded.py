@@ -96,7 +96,7 @@ class CodedLinear:
         """`[T, in] -> [T, out]`; with `add` `[T, out]`, `add + x @ weight.T`."""
         count = x.shape[0]
         added = (0, 0) if add is None else rows("add", add, self.out_features, count)
-        out = torch.empty(count, self.out_features)
+        out = torch.empty(count, self.out_features, dtype=torch.float32)
         _ramet.coded_linear(
             *rows("x", x, self.in_features), self._table, count, self.out_features, *added, out.data_ptr()
         )
@@ -121,7 +121,7 @@ class CodedHeads:
         count, width = x.shape
         if width % self.heads or width // self.heads < self.in_features:
             raise ValueError(f"x has {width} columns: no {self.heads} heads of at least {self.in_features} each")
-        out = torch.empty(count, self.heads * self.out_features)
+        out = torch.empty(count, self.heads * self.out_features, dtype=torch.float32)
         _ramet.coded_heads(
             *rows("x", x), width // self.heads, self._table, self.heads, self.first, self.size, self.transposed, count,
             out.data_ptr(),
@@ -150,7 +150,7 @@ class CodedExperts:
     def __call__(self, x: Tensor, chosen: Tensor, weights: Tensor, *, limit: float = math.inf) -> Tensor:
         """See `PackedExperts.__call__`: the same bits as it gives on the decoded matrices."""
         count, top_k = chosen.shape
-        out = torch.empty(count, self.hidden)
+        out = torch.empty(count, self.hidden, dtype=torch.float32)
         _ramet.coded_experts(
             *rows("x", x, self.hidden, count), contiguous("chosen", chosen, (count, top_k), torch.int32),
             contiguous("weights", weights, (count, top_k)), *self._tables, count, top_k, limit, out.data_ptr(),

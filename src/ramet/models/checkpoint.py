@@ -29,6 +29,7 @@ _CODES = {"F8_E4M3": torch.float8_e4m3fn, "F8_E8M0": torch.float8_e8m0fnu, "I8":
 _SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8, "F64": 8}
 _SIZES |= {"F16": 2, "BF16": 2, "F32": 4, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}
 _HEADER_LIMIT = 100_000_000
+_UNSAID = "quantised, but config.json does not say so: it has no quantization_config, or one that leaves this out"
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Weights:
         elif single.is_file():
             self.entries = read_header(single)
         else:
-            others = sorted(path.name for pattern in ("*.bin", "*.gguf", "*.pth") for path in folder.glob(pattern))
-            hint = f" ({others[0]} is there, but only safetensors are read)" if others else ""
-            raise CheckpointError(f"{folder}: no model.safetensors and no model.safetensors.index.json{hint}")
+            raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}{_others(folder)}")
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
+
+    def has_matrix(self, name: str) -> bool:
+        """Whether the matrix `....weight` is there, in whatever format."""
+        return name in self.entries or _packed(name) in self.entries
 
     def expect(self, name: str, shape: Iterable[int], *, whole: bool = False) -> Entry:
         """The entry of a tensor that must be there with this shape and a float dtype (`whole`: an integer one).
@@ -72,13 +75,12 @@ class Weights:
         if entry is None:
             where = next(iter(self.entries.values())).file if self.entries else self.folder
             where = where if len({entry.file for entry in self.entries.values()}) == 1 else self.folder
-            raise CheckpointError(f"{where}: tensor {name} is missing; config.json asks for it, {list(shape)}")
+            hint = f" ({_packed(name)} is there: {_UNSAID})" if self.has_matrix(name) else ""
+            raise CheckpointError(f"{where}: tensor {name} is missing; config.json asks for it, {list(shape)}{hint}")
         if whole and entry.dtype not in _WHOLE:
             raise CheckpointError(f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected I32 or I64")
         if not whole and entry.dtype not in _DTYPES:
-            hint = (
-                "" if entry.dtype == "F64" else ": quantised, but config.json has no quantization_config that says so"
-            )
+            hint = "" if entry.dtype == "F64" else f": {_UNSAID}"
             raise CheckpointError(
                 f"{entry.file}: tensor {name} has dtype {entry.dtype}; expected BF16, F16 or F32{hint}"
             )
@@ -92,9 +94,11 @@ class Weights:
         """The entry of one tensor of a quantised matrix. Raises CheckpointError."""
         entry = self.entries.get(part.name)
         if entry is None:
+            other = _packed(part.name) if part.name.endswith(".weight") else part.name.removesuffix("_packed")
+            hint = f" ({other} is there: in another format than quantization_config says)" if other in self else ""
             raise CheckpointError(
-                f"{self.folder}: tensor {part.name} is missing; the matrix is quantised and needs it, "
-                f"{part.dtypes[0]} {list(part.shape)}"
+                f"{self.folder}: tensor {part.name} is missing; by quantization_config the matrix is quantised and "
+                f"needs it, {part.dtypes[0]} {list(part.shape)}{hint}"
             )
         if entry.dtype not in part.dtypes or entry.shape != part.shape:
             raise CheckpointError(
@@ -141,6 +145,19 @@ class Weights:
                         )
                     done += count
         return out
+
+
+def _packed(matrix: str) -> str:
+    """What the codes of the matrix `....weight` are called in a compressed-tensors checkpoint."""
+    return matrix.removesuffix(".weight") + ".weight_packed"
+
+
+def _others(folder: Path) -> str:
+    """What is in a folder in place of weights, as a hint."""
+    if shards := sorted(path.name for path in folder.glob("*.safetensors")):
+        return f" ({shards[0]} is there, but not the index, which says what is in each file: fetch that too)"
+    others = sorted(path.name for pattern in ("*.bin", "*.gguf", "*.pth") for path in folder.glob(pattern))
+    return f" ({others[0]} is there, but only safetensors are read)" if others else ""
 
 
 def read_header(path: Path) -> dict[str, Entry]:

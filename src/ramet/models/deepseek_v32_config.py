@@ -82,6 +82,6 @@ def _indexer_types(fields: Fields) -> tuple[str, ...]:
     pattern = fields.get("index_topk_pattern")
     if kinds := pattern if isinstance(pattern, str) else fields.words("index_topk_pattern"):
         return tuple({"F": FULL, "S": SHARED}.get(kind, kind) for kind in kinds)
-    every, offset = fields.integer("index_topk_freq", 1), fields.integer("index_skip_topk_offset", 2)
+    every, offset = fields.integer("index_topk_freq", 1), fields.count("index_skip_topk_offset", 2)
     layers = range(fields.integer("num_hidden_layers"))
     return tuple(FULL if max(layer - offset + 1, 0) % every == 0 else SHARED for layer in layers)

@@ -67,6 +67,8 @@ class DeepseekV3Config:
     def _problem(self) -> str | None:
         if self.qk_rope_head_dim % 2:
             return f"qk_rope_head_dim {self.qk_rope_head_dim} is not even"
+        if self.yarn and self.rope_theta <= 1:
+            return f"rope_theta {self.rope_theta} leaves rope_scaling no frequencies to stretch"
         if problem := wrong_kinds("mlp_layer_types", self.mlp_layer_types, {DENSE, SPARSE}, self.num_hidden_layers):
             return problem
         if self.n_routed_experts % self.n_group or not self.topk_group <= self.n_group:
@@ -117,13 +119,13 @@ class DeepseekV3Config:
             "n_group": fields.integer("n_group", 1),
             "topk_group": fields.integer("topk_group", 1),
             "routed_scaling_factor": fields.number("routed_scaling_factor", 1.0),
-            "norm_topk_prob": bool(fields.get("norm_topk_prob", True)),
+            "norm_topk_prob": fields.flag("norm_topk_prob", True),
             "first_k_dense_replace": fields.count("first_k_dense_replace"),
             "mlp_layer_types": fields.words("mlp_layer_types"),
             "rope_theta": theta,
             "yarn": yarn,
-            "rope_interleave": bool(fields.get("rope_interleave", True)),
-            "tie_word_embeddings": bool(fields.get("tie_word_embeddings", False)),
+            "rope_interleave": fields.flag("rope_interleave", True),
+            "tie_word_embeddings": fields.flag("tie_word_embeddings", False),
             "max_position_embeddings": positions,
             "rms_norm_eps": fields.number("rms_norm_eps", 1e-6),
             "initializer_range": fields.number("initializer_range", 0.02),
@@ -155,7 +157,7 @@ class KimiK25Config(DeepseekV3Config):
     def from_json(cls, config: Mapping[str, Any], source: str, refused: list[str] | None = None) -> Self:
         fields = Fields(config, source, refused)
         text = fields.object("text_config")
-        tied = fields.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
+        tied = fields.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False))
         read = super().from_json({**text.values, "tie_word_embeddings": tied}, text.source, refused)
         return replace(read, vision=KimiVisionConfig.from_json(fields)) if fields.get("vision_config") else read
 

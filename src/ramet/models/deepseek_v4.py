@@ -122,7 +122,7 @@ class Attention(Layer):
         elif kind == HEAVY:
             self.compressor = Compressor(config, name, config.heavy_ratio, 1, self.size, stretched)
         self.recent = Window(f"{name}.window", (self.window, self.size))
-        self.ones = torch.ones(self.size, device="cpu")
+        self.ones = torch.ones(self.size, dtype=torch.float32, device="cpu")
 
     def pack(self) -> None:
         self.attn_sink = nn.Parameter(self.attn_sink.detach().float().contiguous(), requires_grad=False)
@@ -282,7 +282,7 @@ class DeepseekV4(Decoder):
             ),
         ),
         experts=("w1", "w3", "w2"),
-        left_out=("mtp.",),
+        ahead="mtp.",
         wide=(".fn", ".base", ".scale", "norm.weight", "attn_sink", ".ape", "gate.bias"),
     )
 

@@ -66,6 +66,8 @@ class DeepseekV4Config:
                 return f"{name} has {len(kinds)} entries, num_hidden_layers is {self.num_hidden_layers}"
             if unknown := set(kinds) - known:
                 return f"{name} has {sorted(unknown)}; known are {sorted(known)}"
+        if self.yarn and self.compress_rope_theta <= 1:
+            return f"compress_rope_theta {self.compress_rope_theta} leaves rope_scaling no frequencies to stretch"
         if self.num_attention_heads % self.o_groups:
             return f"num_attention_heads {self.num_attention_heads} are no {self.o_groups} o_groups"
         for name in ("head_dim", "index_head_dim"):
@@ -190,6 +192,10 @@ def _compression(fields: Fields, layers: int) -> tuple[int, int, tuple[str, ...]
         return sparse, heavy, kinds[:layers]
     # Published configs give each layer's rate, those of the prediction layers behind the others.
     if ratios := fields.words("compress_ratios"):
+        if len(ratios) < layers:
+            raise CheckpointError(
+                f"{fields.source}: compress_ratios has {len(ratios)} entries, num_hidden_layers is {layers}"
+            )
         if unknown := set(ratios[:layers]) - set(_BY_RATIO):
             known = ", ".join(_BY_RATIO)
             raise CheckpointError(f"{fields.source}: compress_ratios: {', '.join(sorted(unknown))}; known are {known}")

@@ -75,6 +75,8 @@ def family_of(config: dict[str, Any], path: Path) -> Family:
     for family in FAMILIES:
         if kind in family.model_types if kind is not None else any(name in family.architectures for name in names):
             return family
+    if kind is None and architectures is None:
+        raise CheckpointError(f"{path}: names neither a model_type nor architectures: not the config.json of a model")
     found = f"model_type {kind!r}" if kind is not None else f"architectures {architectures!r} and no model_type"
     supported = "; ".join(f"{', '.join(family.model_types)} ({family.title})" for family in FAMILIES)
     raise CheckpointError(f"{path}: {found} is not supported; supported are {supported}")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ramet.models.errors import CheckpointError
 
+_MOST = {"num_hidden_layers": 10_000}
+_MOST |= dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts"), 100_000)
+_MOST |= dict.fromkeys(("head_dim", "rotary_dim", "qk_rope_head_dim"), 1 << 20)
+"""What is counted one by one before any weight is looked for: layers, experts, and frequencies."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a checkpoint. Raises CheckpointError."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{path.parent}: no {path.name}. Give the folder of a checkpoint in the published layout "
             "(config.json, model.safetensors, tokenizer.json, ...)."
@@ -53,7 +58,7 @@ class Fields:
             raise CheckpointError(f"{self.source}: {name} is missing")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise CheckpointError(f"{self.source}: {name} must be a positive integer, not {value!r}")
-        if value >= 1 << 31:
+        if value > _MOST.get(name, (1 << 31) - 1):
             raise CheckpointError(f"{self.source}: {name} is {value}; no model is that large")
         return value
 
@@ -62,13 +67,20 @@ class Fields:
         value = self._found(name, default)
         if value is None:
             raise CheckpointError(f"{self.source}: {name} is missing")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
             raise CheckpointError(f"{self.source}: {name} must be a positive number, not {value!r}")
         return float(value)
 
     def count(self, name: str, default: int = 0) -> int:
         """A whole number that may be 0."""
         return 0 if self._found(name, default) == 0 else self.integer(name, default)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self._found(name, default)
+        if value not in (True, False):
+            raise CheckpointError(f"{self.source}: {name} must be true or false, not {value!r}")
+        return bool(value)
 
     def words(self, name: str) -> tuple[str, ...]:
         """A list of words, as one for each layer; empty if it is missing."""

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -43,7 +45,7 @@ def pull(
 
     Raises PullError if it cannot be fetched, CheckpointError if what came is not a whole, supported checkpoint.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not is_name(name):
         raise PullError(f"{name!r} is no name of a model; names on the hub look like Qwen/Qwen3.5-0.8B")
     root = Path(cache) if cache is not None else Path(constants.HF_HUB_CACHE)
     try:
@@ -63,6 +65,32 @@ def pull(
     return folder
 
 
+def is_name(name: str) -> bool:
+    """Whether this can be a model's name on the hub, `ORG/NAME`."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def config(name: str, folder: Path) -> Path:
+    """Fetch the `config.json` of the model `ORG/NAME` alone, a few kB, into `folder/ORG/NAME`; returns its path.
+
+    What is asked of it is asked before a model is pulled. Raises PullError.
+    """
+    otherwise = "give the path of a config.json that is here"
+    with _explained(name, None, otherwise):
+        try:
+            return Path(huggingface_hub.hf_hub_download(name, "config.json", local_dir=folder / name))
+        except errors.EntryNotFoundError as error:
+            if isinstance(error, errors.LocalEntryNotFoundError):
+                raise
+            raise PullError(f"{name} has no config.json on the hub, so nothing says what it is.") from error
+        except OSError as error:
+            if isinstance(error, errors.HfHubHTTPError):
+                raise
+            raise PullError(
+                f"{name}: cannot write to {error.filename or folder} ({error.strerror or error})"
+            ) from error
+
+
 def local_path(name: str, *, revision: str | None = None, cache: str | Path | None = None) -> Path | None:
     """The folder of the model `ORG/NAME` if it has been pulled, else None. Touches no network."""
     try:
@@ -73,10 +101,17 @@ def local_path(name: str, *, revision: str | None = None, cache: str | Path | No
 
 
 def _download(name: str, revision: str | None, root: Path) -> Path:
-    try:
+    with _explained(name, revision, f"copy the model from a folder with `ramet pull {name} --source FOLDER`"):
         return Path(
             huggingface_hub.snapshot_download(name, revision=revision, cache_dir=root, allow_patterns=list(_FILES))
         )
+
+
+@contextmanager
+def _explained(name: str, revision: str | None, otherwise: str) -> Iterator[None]:
+    """The hub's refusals become PullErrors; `otherwise` is what to do where it cannot be reached."""
+    try:
+        yield
     except errors.GatedRepoError as error:
         raise PullError(
             f"{name} asks for its terms to be accepted: open https://huggingface.co/{name}, accept them, then log in "
@@ -91,8 +126,7 @@ def _download(name: str, revision: str | None, root: Path) -> Path:
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise PullError(
-            f"{name}: the hub cannot be reached. Check the network (and HF_HUB_OFFLINE), or copy the model from a "
-            f"folder with `ramet pull {name} --source FOLDER`."
+            f"{name}: the hub cannot be reached. Check the network (and HF_HUB_OFFLINE), or {otherwise}."
         ) from error
     except errors.HfHubHTTPError as error:
         raise PullError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -82,9 +82,13 @@ class QwenImages:
 
         Raises CheckpointError for what is not computed here.
         """
-        images = _processor(folder / "preprocessor_config.json", (0.5, 0.5, 0.5))
-        films = _processor(folder / "video_preprocessor_config.json", (0.5, 0.5, 0.5))
+        images = processor_of(folder / "preprocessor_config.json")
+        films = processor_of(folder / "video_preprocessor_config.json")
         for fields in (images, films):
+            for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
+                fields.must_be(name, True)
+            fields.must_be("resample", 3)
+            must_be_halves(fields)
             for name, value in (("patch_size", patch), ("merge_size", merge), ("temporal_patch_size", temporal)):
                 fields.must_be(name, value)
         least, most = _bounds(images, cls.least, cls.most)
@@ -159,7 +163,7 @@ class QwenImages:
     def patches(picture: Picture, patch: int, merge: int) -> Tensor:
         """Float32 `[patches, 3 * frames * patch * patch]`, values in -1 to 1, merged patches together."""
         _, height, width = picture.grid
-        values = normalised(picture.frames, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # [frames, 3, H, W]
+        values = normalised(picture.frames)  # [frames, 3, H, W]
         count = values.shape[0]
         cut = values.reshape(count, 3, height // merge, merge, patch, width // merge, merge, patch)
         # -> down, along, in the block down and along, colour, frame, in the patch
@@ -174,29 +178,26 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def normalised(frames: Pixels, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    """`(x / 255 - mean) / std` in float32: `[frames, H, W, 3]` -> `[frames, 3, H, W]`."""
+def normalised(frames: Pixels) -> NDArray[np.float32]:
+    """`(x / 255 - 0.5) / 0.5` in float32: `[frames, H, W, 3]` -> `[frames, 3, H, W]`."""
     scaled = (frames.astype(np.float64) * (1 / 255)).astype(np.float32)
-    centred = np.subtract(scaled, np.asarray(mean, np.float32), dtype=np.float32)
-    values = np.divide(centred, np.asarray(std, np.float32), dtype=np.float32)
-    return values.transpose(0, 3, 1, 2)
+    half = np.float32(0.5)
+    return ((scaled - half) / half).transpose(0, 3, 1, 2)
 
 
-def _processor(path: Path, mean: tuple[float, ...]) -> Fields:
-    """A processor's config; what it asks for beyond sizes must be what is computed here. No file: all as usual."""
-    fields = Fields(read_json(path) if path.is_file() else {}, str(path))
-    for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
-        fields.must_be(name, True)
-    fields.must_be("resample", 3)
+def processor_of(path: Path) -> Fields:
+    """A processor's config. No file: all as usual."""
+    return Fields(read_json(path) if path.is_file() else {}, str(path))
+
+
+def must_be_halves(fields: Fields) -> None:
+    """Refuse a processor that normalises otherwise than `normalised`."""
     for name in ("image_mean", "image_std"):
-        value = fields.get(name)
-        if value is not None and list(value) != list(mean):
-            fields.refuse(name, f"{value!r}; only {list(mean)} is supported")
-    return fields
+        fields.must_be(name, [0.5, 0.5, 0.5])
 
 
 def _bounds(fields: Fields, least: int, most: int) -> tuple[int, int]:
-    size: Mapping[str, Any] = fields.get("size") or {}
+    size = fields.object("size") if fields.get("size") else Fields({}, fields.source)
     low = size.get("shortest_edge") or fields.get("min_pixels") or least
     high = size.get("longest_edge") or fields.get("max_pixels") or most
     if not all(isinstance(value, int) and 0 < value < 1 << 40 for value in (low, high)) or low > high:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ramet.models.fields import Fields, read_json
-from ramet.models.images import Pixels, Shown, normalised, resized
+from ramet.models.images import Pixels, Shown, must_be_halves, normalised, processor_of, resized
 from ramet.models.pictures import Picture
 
 
@@ -40,9 +39,9 @@ class KimiImages:
 
         Raises CheckpointError for what is not computed here.
         """
-        outer = _read(folder / "preprocessor_config.json")
+        outer = processor_of(folder / "preprocessor_config.json")
         fields = outer.object("media_proc_cfg") if outer.get("media_proc_cfg") else outer
-        films = _read(folder / "video_preprocessor_config.json")
+        films = processor_of(folder / "video_preprocessor_config.json")
         for name, value in (
             ("patch_size", patch),
             ("merge_kernel_size", merge),
@@ -50,8 +49,7 @@ class KimiImages:
             ("temporal_merge_kernel_size", temporal),
         ):
             fields.must_be(name, value)
-        for name in ("image_mean", "image_std"):
-            fields.must_be(name, [0.5, 0.5, 0.5])
+        must_be_halves(fields)
         side = fields.object("size").integer("max_height", cls.side) if fields.get("size") else cls.side
         return cls(
             patch,
@@ -98,10 +96,6 @@ class KimiImages:
     def patches(picture: Picture, patch: int) -> Tensor:
         """Float32 `[patches, 3 * patch * patch]`, values in -1 to 1, frame by frame, by rows."""
         count, height, width = picture.grid
-        values = normalised(picture.frames, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        values = normalised(picture.frames)
         cut = values.reshape(count, 3, height, patch, width, patch).transpose(0, 2, 4, 1, 3, 5)
         return torch.from_numpy(np.ascontiguousarray(cut).reshape(count * height * width, -1))
-
-
-def _read(path: Path) -> Fields:
-    return Fields(read_json(path) if path.is_file() else {}, str(path))

@@ -6,6 +6,7 @@ with the reasons.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections import Counter
@@ -24,9 +25,9 @@ from ramet.models.errors import CheckpointError
 from ramet.models.families import Family, family_of
 from ramet.models.fields import read_json
 from ramet.models.layers import Experts
-from ramet.models.planned import TAGS, Planned, planned
-from ramet.models.published import PREDICTION, VISION
-from ramet.models.quantization import is_quantised
+from ramet.models.planned import TAGS, Planned, planned, quantised
+from ramet.models.published import PREDICTION, VISION, Names
+from ramet.models.quantization import is_quantised, quantization_of
 from ramet.models.states import PAGE_TOKENS, Recurrent, Rows, StateLayout, Window
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -47,11 +48,12 @@ class State:
 
 @dataclass(frozen=True)
 class Format:
-    """How some of the weights are written: a dtype of safetensors."""
+    """How some of the weights are written."""
 
     name: str
-    parameters: int
-    """Without tables of integers and scales."""
+    """`FP8`, `FP4` or `INT4` of codes, else the dtype as safetensors calls it."""
+    parameters: int | None
+    """Without tables of integers and scales. None where it is not known which tensors are scales."""
     bytes: int
 
 
@@ -158,12 +160,11 @@ def _model(family: Family, config: dict[str, Any], source: Path, refused: list[s
     """The model on the meta device, whatever its config asks for that is not computed here; None if it has no sizes."""
     cls = family.load()
     try:
-        model = loading.build(cls, cls.config_type.from_json(config, str(source), refused), source)
+        sizes = loading.without_tower(cls.config_type.from_json(config, str(source), refused))
+        return loading.build(cls, sizes, source)  # figures are the language model's
     except CheckpointError as error:
         refused.append(str(error))
         return None
-    model.visual = None  # figures are the language model's
-    return model
 
 
 def _of_files(found: Inspection, weights: Weights | None, packed: bool) -> Inspection:
@@ -171,9 +172,11 @@ def _of_files(found: Inspection, weights: Weights | None, packed: bool) -> Inspe
     if weights is None:
         return found
     formats = _written(map(_planned, weights.entries.values()))
+    if packed:
+        formats = tuple(replace(each, parameters=None) for each in formats)
     return replace(
         found,
-        parameters=None if packed else sum(each.parameters for each in formats),
+        parameters=None if packed else sum(each.parameters or 0 for each in formats),
         weight_bytes=sum(each.bytes for each in formats),
         formats=formats,
     )
@@ -188,14 +191,13 @@ def _of_model(
         formats = _written(planned(model, dtype, config) or ())
         left_out = _named_in(config)
     else:
-        here, left_out = _split(model, weights)
-        formats = _written(map(_planned, here))
-        embedding = weights.entries.get(
-            model.published.layout_of(weights.entries, model.config.num_hidden_layers).of("embed_tokens.weight")
-        )
+        names = model.published.layout_of(weights.entries, model.config.num_hidden_layers)
+        here, left_out = _split(model, weights, names, config)
+        formats = _written(here)
+        embedding = weights.entries.get(names.of("embed_tokens.weight"))
         dtype = next((each for each, tag in TAGS.items() if embedding and tag == embedding.dtype), dtype)
         if not trusted and not is_quantised(config):  # what is refused may have weights of its own
-            total = sum(each.parameters for each in formats)
+            total = sum(each.parameters or 0 for each in formats)
     layout = replace(model.layout, row_dtype=torch.bfloat16 if dtype is torch.bfloat16 else torch.float32)
     return replace(
         found,
@@ -240,7 +242,7 @@ def _planned(entry: Entry) -> Planned:
 
 
 def _written(tensors: Iterable[Planned]) -> tuple[Format, ...]:
-    """By dtype, the most bytes first."""
+    """By format, the most bytes first."""
     elements: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for dtype, count, size in tensors:
@@ -249,16 +251,20 @@ def _written(tensors: Iterable[Planned]) -> tuple[Format, ...]:
     return tuple(Format(dtype, elements[dtype], size) for dtype, size in sizes.most_common())
 
 
-def _split(model: Decoder, weights: Weights) -> tuple[list[Entry], tuple[LeftOut, ...]]:
+def _split(
+    model: Decoder, weights: Weights, names: Names, config: dict[str, Any]
+) -> tuple[list[Planned], tuple[LeftOut, ...]]:
     """The tensors that are loaded, and what the others are."""
-    layout = model.published.layout_of(weights.entries, model.config.num_hidden_layers)
-    copy = layout.of("lm_head.weight") if model.lm_head is None else None
+    copy = names.of("lm_head.weight") if model.lm_head is None else None
     here, sizes = [], Counter[str]()
+    coded: dict[str, Planned] = {}
+    with contextlib.suppress(CheckpointError):  # a method that is not known: a reason already
+        coded = quantised(model, names, quantization_of(config, "config.json"), weights.entries)
     for name, entry in weights.entries.items():
-        part = model.published.part_left_out(name, layout, model.config.num_hidden_layers)
+        part = model.published.part_left_out(name, names, model.config.num_hidden_layers)
         part = "a copy of the embedding" if name == copy else part
         if part is None:
-            here.append(entry)
+            here.append(coded.get(name) or _planned(entry))
         else:
             sizes[part] += entry.bytes
     return here, tuple(LeftOut(part, size) for part, size in sizes.items())

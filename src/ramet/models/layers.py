@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ramet import kernels
 from ramet.kernels import reference
-from ramet.models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from ramet.models.run import Run
@@ -198,15 +197,22 @@ class Experts(Layer):
         self.packed: kernels.PackedExperts | kernels.CodedExperts | None = None
 
     def pack(self) -> None:
-        if self.coded_gate_up is not None or self.coded_down is not None:
-            if self.coded_gate_up is None or self.coded_down is None:
-                raise CheckpointError("of the experts' matrices some are quantised and some are not")
-            self.packed = kernels.CodedExperts(self.coded_gate_up, self.coded_down)
-            self.coded_gate_up = self.coded_down = None
-            return
-        assert self.gate_up_proj is not None and self.down_proj is not None
-        self.packed = kernels.PackedExperts(self.gate_up_proj, self.down_proj)
-        self.gate_up_proj = self.down_proj = None
+        gate_up, down = self.coded_gate_up, self.coded_down
+        if gate_up is None and down is None:
+            assert self.gate_up_proj is not None and self.down_proj is not None
+            dtype = torch.promote_types(self.gate_up_proj.dtype, self.down_proj.dtype)
+            self.packed = kernels.PackedExperts(self.gate_up_proj.to(dtype), self.down_proj.to(dtype))
+        else:  # what the files have in a float dtype stays in it
+            plain = kernels.CodedMatrix.plain
+            if gate_up is None:
+                assert self.gate_up_proj is not None
+                pairs = (each.chunk(2) for each in self.gate_up_proj.detach())
+                gate_up = [(plain(gate), plain(up)) for gate, up in pairs]
+            if down is None:
+                assert self.down_proj is not None
+                down = [plain(each) for each in self.down_proj.detach()]
+            self.packed = kernels.CodedExperts(gate_up, down)
+        self.gate_up_proj = self.down_proj = self.coded_gate_up = self.coded_down = None
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         if self.packed is not None:

@@ -65,12 +65,15 @@ def load(folder: Path, *, ahead: bool = False, mapped: bool | None = None) -> De
             _set(model, name, tensor.float() if tensor.dtype is torch.float16 else tensor, trainable=False)
     for name, matrices in sources.matrices():
         for matrix in matrices:
-            assert matrix.scales is not None
             _hash(digest, f"{name} {matrix.coding} {matrix.block}", matrix.codes, shape=matrix.codes.shape)
-            _hash(digest, "scales", matrix.scales, shape=matrix.scales.shape)
+            if matrix.scales is not None:
+                _hash(digest, "scales", matrix.scales, shape=matrix.scales.shape)
         _set_coded(model, name, matrices)
     model.fingerprint = digest.hexdigest()
-    return model.pack()
+    try:
+        return model.pack()
+    except CheckpointError as error:  # of a tensor that is looked into there
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def _short_of_memory(folder: Path, weights: int) -> bool:
@@ -162,19 +165,13 @@ class _Sources:
     def _find(self, name: str, shape: tuple[int, ...]) -> list[str]:
         published = self.layout.of(name)
         each = [] if published in self.weights else self.model.published.by_expert(published, shape)
-        if not each or (self.model.published.fused_experts and each[0] not in self.weights):
+        if not each or (self.model.published.fused_experts and not self.weights.has_matrix(each[0])):
             # Of two layouts that are not there the error names the usual one.
             if each or not self._coded(name, published, shape):
                 self.weights.expect(published, shape, whole=name in self.whole)
             return [published]
-        coded = [self._coded(name, source, _part(each, shape)) for source in each]
-        if any(coded) and not all(coded):
-            plain = each[coded.index(False)]
-            raise CheckpointError(
-                f"{self.weights.folder}: {plain} is missing or not quantised, as other experts of its layer are"
-            )
-        if not any(coded):
-            for source in each:
+        for source in each:
+            if not self._coded(name, source, _part(each, shape)):
                 self.weights.expect(source, _part(each, shape))
         return each
 
@@ -183,9 +180,15 @@ class _Sources:
         form = self.quantization.format_of(source, shape) if self.quantization else None
         if form is None or not self._takes_codes(name):
             return False
-        parts = form.parts(source, shape)
         if (entry := self.weights.entries.get(source)) is not None and entry.dtype in ("F32", "BF16", "F16"):
             return False
+        if len(shape) != 2:
+            where = self.weights.folder if entry is None else entry.file
+            raise CheckpointError(
+                f"{where}: tensor {source} has all experts in one; quantised experts are read one by one, "
+                "as they are published"
+            )
+        parts = form.parts(source, shape)
         for part in parts:
             self.weights.expect_part(part)
         if len(parts) == 3 and (written := self.weights.read(parts[2].name).tolist()) != list(shape):
@@ -197,12 +200,18 @@ class _Sources:
         return True
 
     def matrices(self) -> Iterator[tuple[str, list[kernels.CodedMatrix]]]:
-        """Every quantised parameter's name and matrices, mapped."""
+        """Every quantised parameter's name and matrices, mapped; of experts some may be in a float dtype."""
         for name, sources in self.names.items():
-            if sources[0] in self.formats:
+            if self._quantised(sources):
                 yield name, [self._matrix(source) for source in sources]
 
+    def _quantised(self, sources: list[str]) -> bool:
+        return any(source in self.formats for source in sources)
+
     def _matrix(self, source: str) -> kernels.CodedMatrix:
+        if source not in self.formats:
+            half = self.weights.entries[source].dtype == "F16"
+            return kernels.CodedMatrix.plain(self.weights.read(source).float() if half else self.weights.map(source))
         form, shape = self.formats[source]
         codes, scales, *_ = (self.weights.map(part.name) for part in form.parts(source, shape))
         return kernels.CodedMatrix(_CODINGS[form.kind], codes, scales, shape[0], shape[1], form.block)
@@ -214,7 +223,7 @@ class _Sources:
 
     def floats(self) -> Iterator[str]:
         """The names of the parameters that are not quantised."""
-        return (name for name, sources in self.names.items() if sources[0] not in self.formats)
+        return (name for name, sources in self.names.items() if not self._quantised(sources))
 
     def float_bytes(self) -> int:
         """What the parameters that are not quantised take in memory."""
@@ -251,14 +260,20 @@ def _part(names: list[str], shape: tuple[int, ...]) -> tuple[int, int]:
 
 def describe(path: Path) -> Decoder:
     """The model, without weights, that a `config.json` describes. Raises CheckpointError if it cannot be loaded."""
-    return _described(path)[0]
+    family, config, _ = _described(path)
+    return build(family, config, path)
 
 
-def _described(path: Path) -> tuple[Decoder, Quantization | None]:
+def _described(path: Path) -> tuple[DecoderType, Config, Quantization | None]:
     config = read_json(path)
     family = family_of(config, path).load()
     quantization = quantization_of(config, str(path))  # which may be of a kind that is not known
-    return build(family, family.config_type.from_json(config, str(path)), path), quantization
+    return family, family.config_type.from_json(config, str(path)), quantization
+
+
+def without_tower(config: Config) -> Config:
+    """The config of the text model alone."""
+    return config if getattr(config, "vision", None) is None else replace(config, vision=None)
 
 
 def build(family: DecoderType, config: Config, path: Path) -> Decoder:
@@ -271,10 +286,11 @@ def build(family: DecoderType, config: Config, path: Path) -> Decoder:
 
 
 def _match(folder: Path, *, ahead: bool = False) -> tuple[Decoder, _Sources]:
-    (model, quantization), weights = _described(folder / "config.json"), Weights(folder)
-    if model.visual is not None and not model.published.has_tower(weights.entries):
-        model.visual = None  # a copy for text alone, whose config still tells of the tower
-        model.config = replace(model.config, vision=None)
+    path = folder / "config.json"
+    (family, config, quantization), weights = _described(path), Weights(folder)
+    if not family.published.has_tower(weights.entries):
+        config = without_tower(config)  # a copy for text alone, whose config still tells of the tower
+    model = build(family, config, path)
     prefix = model.published.layout_of(weights.entries, model.config.num_hidden_layers).ahead
     if ahead and prefix and any(name.startswith(prefix) for name in weights.entries):
         with torch.device("meta"):

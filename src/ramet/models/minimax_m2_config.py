@@ -88,7 +88,7 @@ class MiniMaxM2Config:
                 rotary_dim=fields.integer("rotary_dim", int(head_dim * share)),
                 num_local_experts=fields.integer("num_local_experts"),
                 num_experts_per_tok=fields.integer("num_experts_per_tok"),
-                tie_word_embeddings=bool(fields.get("tie_word_embeddings", False)),
+                tie_word_embeddings=fields.flag("tie_word_embeddings", False),
                 max_position_embeddings=fields.integer("max_position_embeddings"),
                 rope_theta=rope.number("rope_theta"),
                 rms_norm_eps=fields.number("rms_norm_eps", 1e-6),

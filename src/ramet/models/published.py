@@ -55,12 +55,12 @@ class Published:
     """The gate, up and down matrices of one expert, where experts are written one by one: `experts.E.NAME.weight`."""
     fused_experts: bool = False
     """Experts are written as `experts.gate_up_proj` and `experts.down_proj`; both forms are read."""
-    left_out: tuple[str, ...] = ()
-    """How the names of parts begin that text generation does without, as a vision tower."""
     tower: tuple[str, ...] = ()
     """How the names of a vision tower's tensors begin: left out where nothing reads them."""
     predicts_ahead: bool = False
     """Layers beyond `num_hidden_layers` guess tokens further ahead (MTP); what is not used of them is left out."""
+    ahead: str | None = None
+    """Or the part that does so has a prefix of its own; the same holds for it."""
     wide: tuple[str, ...] = ()
     """How the names of parameters end that are written in float32 whatever the others are."""
 
@@ -76,7 +76,7 @@ class Published:
         layer = re.match(rf"{re.escape(layout.body)}layers\.(\d+)\.", tensor)
         if self.predicts_ahead and layer and int(layer[1]) >= layers:
             return PREDICTION
-        if tensor.startswith("mtp.") and "mtp." in self.left_out:
+        if self.ahead and tensor.startswith(self.ahead):
             return PREDICTION
         return VISION if self.tower and tensor.startswith(self.tower) else None
 

@@ -19,10 +19,10 @@ from ramet.models.errors import CheckpointError
 class Kind(Enum):
     """How the codes of a matrix are written; the value is what a user is told."""
 
-    FP8 = "fp8 e4m3, float scales"
-    FP8_E8M0 = "fp8 e4m3, e8m0 scales"
-    FP4_E8M0 = "fp4 e2m1, e8m0 scales"
-    INT4 = "int4, bf16 scales"
+    FP8 = "FP8"
+    FP8_E8M0 = "FP8 (e8m0 scales)"
+    FP4_E8M0 = "FP4"
+    INT4 = "INT4"
 
 
 @dataclass(frozen=True)
@@ -135,23 +135,23 @@ def quantization_of(config: Mapping[str, Any], source: str) -> Quantization | No
         return None
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{source}: {where} must be an object, not {found!r}")
-    source = f"{source}: {where}"
+    file, source = source, f"{source}: {where}"
     method = found.get("quant_method")
     if method == "fp8":
-        return _fp8(config, found, source)
+        return _fp8(config, found, file, source)
     if method == "compressed-tensors":
         return _compressed(found, source)
     raise CheckpointError(f"{source}: quant_method {method!r} is not supported; fp8 and compressed-tensors are")
 
 
-def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Quantization:
+def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], file: str, source: str) -> Quantization:
     if (form := found.get("fmt") or "e4m3") not in ("e4m3", "float8_e4m3fn"):
         raise CheckpointError(f"{source}: fmt {form!r} is not supported; e4m3 is")
     block = found.get("weight_block_size")
     if not (
         isinstance(block, list | tuple)
         and len(block) == 2
-        and all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in block)
+        and all(type(size) is int and 0 < size < 1 << 31 for size in block)
     ):
         raise CheckpointError(f"{source}: weight_block_size must be two positive integers, not {block!r}")
     listed = "ignored_layers" if found.get("modules_to_not_convert") is None else "modules_to_not_convert"
@@ -167,7 +167,7 @@ def _fp8(config: Mapping[str, Any], found: Mapping[str, Any], source: str) -> Qu
         case "fp8":
             return Quantization("fp8", dense, dense, ignored)
         case other:
-            raise CheckpointError(f"{source}: expert_dtype {other!r} is not supported; fp4 and fp8 are")
+            raise CheckpointError(f"{file}: expert_dtype {other!r} is not supported; fp4 and fp8 are")
 
 
 def _compressed(found: Mapping[str, Any], source: str) -> Quantization:

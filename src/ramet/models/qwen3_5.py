@@ -162,7 +162,7 @@ class Qwen3_5(Decoder):
     published = Published(
         names=(Names("model.language_model.", ahead="mtp."), Names("model.", ahead="mtp.")),
         fused_experts=True,
-        left_out=("mtp.",),
+        ahead="mtp.",
         tower=("model.visual.", "visual."),
         wide=("A_log", "dt_bias", "linear_attn.norm.weight"),
     )

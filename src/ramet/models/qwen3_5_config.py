@@ -1,4 +1,4 @@
-"""Qwen3.5's `config.json`, as far as the text model goes."""
+"""Qwen3.5's `config.json`; what it says of the vision tower is read in `vision_qwen3_5.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MoEConfig:
 
 @dataclass(frozen=True)
 class Qwen3_5Config:
-    """Sizes of a Qwen3.5 text model, under the names of `config.json`. `moe` is None for the dense ones."""
+    """Sizes of a Qwen3.5, under the names of `config.json`. `moe` is None for dense ones, `vision` for text alone."""
 
     vocab_size: int
     hidden_size: int
@@ -111,7 +111,6 @@ class Qwen3_5Config:
             text.refuse("rope_scaling", "only unscaled rotary embeddings are supported")
         layers = text.integer("num_hidden_layers")
         kinds = text.words("layer_types") or _every(text.integer("full_attention_interval", 4), layers)
-        tied = outer.get("tie_word_embeddings")
         moe = None
         if text.get("num_experts"):
             moe = MoEConfig(
@@ -136,7 +135,7 @@ class Qwen3_5Config:
                 moe=moe,
                 linear_conv_kernel_dim=text.integer("linear_conv_kernel_dim", 4),
                 layer_types=kinds,
-                tie_word_embeddings=bool(text.get("tie_word_embeddings", False) if tied is None else tied),
+                tie_word_embeddings=outer.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False)),
                 max_position_embeddings=text.integer("max_position_embeddings"),
                 rope_theta=rope.number("rope_theta"),
                 partial_rotary_factor=rope.number("partial_rotary_factor", 0.25),

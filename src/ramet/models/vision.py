@@ -49,7 +49,7 @@ def resampled(table: Tensor, grid: tuple[int, int], *, cubic: bool) -> Tensor:
     """
     down, along = (_taps(size, side, cubic) for size, side in zip(grid, table.shape, strict=False))
     wide = table.float()
-    out = torch.zeros(*grid, table.shape[2])
+    out = torch.zeros(*grid, table.shape[2], dtype=torch.float32)
     for row, row_weight in zip(*down, strict=True):
         for column, column_weight in zip(*along, strict=True):
             out += wide[row][:, column] * (row_weight[:, None] * column_weight)[..., None]
