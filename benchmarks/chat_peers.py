@@ -32,6 +32,7 @@ _SGLANG = {
     "minimax_m2": ("minimax_m2", "MinimaxM2Detector"),
     "kimi_k25": ("kimik2_detector", "KimiK2Detector"),
     "deepseek_v3": ("deepseekv3_detector", "DeepSeekV3Detector"),
+    "deepseek_v31": ("deepseekv31_detector", "DeepSeekV31Detector"),
     "deepseek_v32": ("deepseekv32_detector", "DeepSeekV32Detector"),
     "deepseek_v4": ("deepseekv4_detector", "DeepSeekV4Detector"),
 }
@@ -41,6 +42,7 @@ _VLLM = {
     "minimax_m2": ("parser.minimax_m2", "MinimaxM2Parser"),
     "kimi_k25": ("parser.kimi_k2", "KimiK2Parser"),
     "deepseek_v3": ("tool_parsers.deepseekv3_tool_parser", "DeepSeekV3ToolParser"),
+    "deepseek_v31": ("tool_parsers.deepseekv31_tool_parser", "DeepSeekV31ToolParser"),
     "deepseek_v32": ("parser.deepseek_v32", "DeepSeekV32Parser"),
     "deepseek_v4": ("parser.deepseek_v4", "DeepSeekV4Parser"),
 }

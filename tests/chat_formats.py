@@ -36,6 +36,15 @@ _WORDS = [
 ]  # fmt: skip
 
 
+FORGETS = ("deepseek_v3", "deepseek_v31")
+"""Formats that never show a reasoning again."""
+
+
+def vocabulary(format: Format) -> str:
+    """The format whose tokens it has: V3.1's are V3's."""
+    return "deepseek_v3" if format.name == "deepseek_v31" else format.name
+
+
 def markers(format: Format) -> list[str]:
     """Every piece of the format's own markup."""
     form = format.calls
@@ -81,7 +90,7 @@ def _reply(draw: random.Random, format: Format, turn: int, *, last: bool) -> dic
     marks = markers(format)
     message: dict[str, Any] = {"role": "assistant", "content": _text(draw, marks).strip() or None}
     thought = _text(draw, [mark for mark in marks if not _ends_reasoning(format, mark)]).strip()
-    if draw.random() < 0.5 and thought and format.name != "deepseek_v3":
+    if draw.random() < 0.5 and thought and format.name not in FORGETS:
         message["reasoning_content"] = thought
     calls = []
     # Kimi's template hides all reasoning once there is an answer, so such a reply is not shown as it was written.
@@ -187,6 +196,6 @@ def squeezed(format: Format, text: str) -> str:
 
 
 __all__ = [
-    "TOOLS", "amounts_to", "comparable", "conversation", "cuts", "markers", "merged", "parse",
-    "squeezed", "written",
+    "FORGETS", "TOOLS", "amounts_to", "comparable", "conversation", "cuts", "markers", "merged", "parse",
+    "squeezed", "vocabulary", "written",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from ramet.chat.formats import FORMATS
 from ramet.models.random import _CHAT, write_random_checkpoint
 from ramet.server.settings import Settings
+from tests.chat_formats import vocabulary
 from tests.serving import NAME, NO_THINKING, Serving, serving
 
 PRESETS = {
@@ -129,6 +130,6 @@ def test_reasoning_is_told_from_the_answer(server: Serving) -> None:
 
 def test_the_tokens_of_random_checkpoints_are_those_of_their_format() -> None:
     for format in FORMATS:
-        words = _CHAT[format.name]
+        words = _CHAT[vocabulary(format)]
         assert (words["control"], words["tags"]) == (format.control, format.tags)
         assert set(words["ends"]) == set(format.ends)

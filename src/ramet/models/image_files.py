@@ -137,7 +137,7 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits a pixel by the upper ones, as those in colour are read: Pillow would cut all to white."""
+    """Grey of 16 bits a pixel by its upper ones, as colour is read: Pillow would cut nearly all of it to white."""
     if not image.mode.startswith("I"):
         return image
     wide = np.asarray(image)
