@@ -123,6 +123,39 @@ def test_a_call_in_reasoning_is_none() -> None:
     assert reasoning_of(events) == call("now") and text_of(events) == "ok"
 
 
+def test_calls_with_which_an_unclosed_reasoning_ends_are_calls() -> None:
+    """The model forgot its `</think>` and stopped where it waits for a result."""
+    both = call("search", query="a") + "\n" + call("now")
+    events = parse(["I look it up.\n\n" + both + "\n"], in_reasoning=True)
+    assert calls_of(events) == [("search", {"query": "a"}), ("now", {})]
+    assert reasoning_of(events) == "I look it up." and text_of(events) == ""
+    assert "not closed" in notes_of(events)[0] and len(notes_of(events)) == 1
+    assert "\n".join(event.raw for event in events if isinstance(event, ToolCallEnd)) == both
+
+
+@pytest.mark.parametrize(
+    "behind",
+    ["\n\nThat is how I could call it.", "\n</think>\n\nok", "\n<tool_call>", "\n<tool_call>\n<function=now>", " \n."],
+)
+def test_a_call_behind_which_a_reasoning_goes_on_is_none(behind: str) -> None:
+    events = parse(["So: " + call("now") + behind], in_reasoning=True)
+    assert calls_of(events) == []
+    assert reasoning_of(events) == ("So: " + call("now") + behind).split("\n</think>")[0]
+
+
+def test_the_last_of_the_calls_in_a_reasoning_may_be_one() -> None:
+    thought = f"{call('now')} is one way, <tool_call> a tag, {call('search', limit='1')} another. So"
+    events = parse([f"{thought}\n{call('now')}"], in_reasoning=True)
+    assert calls_of(events) == [("now", {})] and reasoning_of(events) == thought
+
+
+def test_a_reasoning_is_not_held_back_longer_than_needed() -> None:
+    parser = Parser(TOOLS, in_reasoning=True)
+    assert reasoning_of(parser.feed("So <tool_call> tags")) == "So <tool_call> tags"
+    assert reasoning_of(parser.feed(" " + call("now"))) == ""
+    assert reasoning_of(parser.feed(" no")) == " " + call("now") + " no"
+
+
 def test_a_call_gives_start_arguments_and_end() -> None:
     raw = call("search", query="x")
     start, arguments, end = parse([raw])
@@ -336,6 +369,8 @@ REPLIES = [
     "</think>" + call("now") + " and " + call("nope") + "\n\nbye ",
     "<think>\n a <tool_call> b </thin k\n</think>\n\n<tool_call> c",
     *(f"ok {raw}\n{call('now')}" for raw, _ in MALFORMED.values()),
+    "a " + call("now") + " b " + call("search", query="x </parameter> y") + "\n" + call("now") + "\n",
+    "a " + call("now") + "\n" + call("search", query="</think>") + "\n<tool_call",
 ]
 
 
