@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from ramet.chat import Event, Parser, ReasoningDelta, TextDelta, assistant_message
+from ramet.chat import Event, Parser, ReasoningDelta, TextDelta, ToolCallArguments, assistant_message
 from ramet.chat.calls import TagForm
 from ramet.chat.format import Format
 from ramet.chat.template import ChatTemplate
@@ -154,6 +154,8 @@ def merged(events: Iterable[Event]) -> list[Event]:
             result[-1] = TextDelta(last.text + event.text)
         elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
             result[-1] = ReasoningDelta(last.text + event.text)
+        elif isinstance(event, ToolCallArguments) and isinstance(last, ToolCallArguments) and event.index == last.index:
+            result[-1] = ToolCallArguments(last.index, last.json + event.json)
         else:
             result.append(event)
     return result

@@ -21,22 +21,7 @@ from ramet.chat import (
     ToolCallStart,
     assistant_message,
 )
-
-
-def merged(events: Iterable[Event]) -> list[Event]:
-    """The same events with neighbouring deltas of one kind joined."""
-    result: list[Event] = []
-    for event in events:
-        last = result[-1] if result else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-            result[-1] = TextDelta(last.text + event.text)
-        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
-            result[-1] = ReasoningDelta(last.text + event.text)
-        elif isinstance(event, ToolCallArguments) and isinstance(last, ToolCallArguments) and event.index == last.index:
-            result[-1] = ToolCallArguments(last.index, last.json + event.json)
-        else:
-            result.append(event)
-    return result
+from tests.chat_formats import cuts, merged
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:
@@ -267,6 +252,37 @@ def test_types_are_found_through_references_alternatives_enums_and_constants() -
     ]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {"$ref": "#/$defs/Arguments", "$defs": {"Arguments": {"properties": {"n": {"type": "integer"}}}}},
+        {"allOf": [{"properties": {"other": {}}}, {"properties": {"n": {"type": "integer"}}}]},
+        {"anyOf": [{"properties": {"n": {"type": "null"}}}, {"properties": {"n": {"type": "integer"}}}]},
+        {"oneOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": {"allOf": [{"properties": {"n": {"type": "integer"}}}]}}},
+    ],
+)
+def test_parameters_are_found_wherever_a_schema_declares_them(schema: dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert calls_of(parse([call("f", n="5")], tools)) == [("f", {"n": 5})]
+    assert calls_of(parse([call("f", n="five")], tools)) == [("f", {"n": "five"})]
+
+
+def test_a_schema_that_refers_to_itself_over_and_over_is_read_once() -> None:
+    itself = {"anyOf": [{"$ref": "#"}, {"$ref": "#/$defs/A"}] * 10}
+    schema = {**itself, "$defs": {"A": itself}, "properties": {"n": {"anyOf": [{"$ref": "#"}] * 20}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert calls_of(parse([call("f", n="5", m="6")], tools)) == [("f", {"n": 5, "m": "6"})]
+
+
+@pytest.mark.parametrize(
+    "schema", [None, {}, {"$ref": "#"}, {"allOf": 5, "anyOf": [7]}, {"additionalProperties": True}]
+)
+def test_a_parameter_that_no_schema_declares_is_text(schema: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert calls_of(parse([call("f", n="5")], tools)) == [("f", {"n": "5"})]
+
+
 def test_half_a_surrogate_pair_in_a_value_can_still_be_sent() -> None:
     events = parse([call("search", tags='["\\ud800"]')])
     arguments = "".join(event.json for event in events if isinstance(event, ToolCallArguments))
@@ -420,11 +436,6 @@ def random_reply(draw: random.Random) -> str:
     return "".join(parts)
 
 
-def random_pieces(draw: random.Random, reply: str) -> list[str]:
-    cuts = sorted(draw.randrange(len(reply) + 1) for _ in range(draw.randrange(8)))
-    return [reply[start:end] for start, end in zip([0, *cuts], [*cuts, len(reply)], strict=True)]
-
-
 def squeezed(text: str) -> str:
     return "".join(text.split())
 
@@ -433,7 +444,7 @@ def check_reply(draw: random.Random) -> bool:
     """One random reply: the same events however it is cut, and nothing of it is lost. Whether it has a call."""
     reply, in_reasoning = random_reply(draw), draw.random() < 0.3
     events = parse([reply], in_reasoning=in_reasoning)
-    pieces = list(reply) if draw.random() < 0.05 else random_pieces(draw, reply)
+    pieces = list(reply) if draw.random() < 0.05 else cuts(draw, reply)
     assert parse(pieces, in_reasoning=in_reasoning) == events, repr(reply)
     came = ""
     for event in events:
