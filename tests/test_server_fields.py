@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ramet.server.ask import template_variables
 from ramet.server.chat_schema import ChatRequest
 from ramet.server.errors import ApiError, Dialect
 from ramet.server.fields import parse_body
@@ -40,6 +41,22 @@ def failure(model: Any, body: Any) -> ApiError:
 def test_chat_paths(body: dict[str, Any], param: str) -> None:
     error = failure(ChatRequest, body)
     assert (error.status, error.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("effort", "given", "variables"),
+    [
+        (None, None, {}),
+        (None, {"a": 1}, {"a": 1}),
+        ("none", None, {"enable_thinking": False}),
+        ("minimal", {"a": 1}, {"a": 1, "enable_thinking": False}),
+        ("high", None, {"enable_thinking": True, "reasoning_effort": "high"}),
+        ("max", {"enable_thinking": False}, {"enable_thinking": False, "reasoning_effort": "max"}),
+        ("low", {"reasoning_effort": "mine"}, {"enable_thinking": True, "reasoning_effort": "mine"}),
+    ],
+)
+def test_an_effort_is_a_variable_of_the_template(effort: Any, given: Any, variables: dict[str, Any]) -> None:
+    assert template_variables(effort, given) == variables
 
 
 def test_responses_paths() -> None:
