@@ -86,8 +86,7 @@ def _inner(draw: random.Random, marks: list[str], depth: int) -> Any:
     return _value(draw, draw.choice(kinds), marks, depth + 1)
 
 
-def _reply(draw: random.Random, format: Format, turn: int, *, last: bool) -> dict[str, Any]:
-    marks = markers(format)
+def _reply(draw: random.Random, format: Format, turn: int, marks: list[str], *, last: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": _text(draw, marks).strip() or None}
     thought = _text(draw, [mark for mark in marks if not _ends_reasoning(format, mark)]).strip()
     if draw.random() < 0.5 and thought and format.name not in FORGETS:
@@ -113,20 +112,20 @@ def _ends_reasoning(format: Format, mark: str) -> bool:
     return format.calls_end_reasoning and mark in (format.calls.section or ())
 
 
-def conversation(draw: random.Random, format: Format) -> list[dict[str, Any]]:
-    """A conversation that ends with a reply."""
-    marks = markers(format)
+def conversation(draw: random.Random, format: Format, *, plain: bool = False) -> list[dict[str, Any]]:
+    """A conversation that ends with a reply; a `plain` one has none of the format's own markers in it."""
+    marks = ["mark"] if plain else markers(format)
     messages: list[dict[str, Any]] = [{"role": "system", "content": _text(draw, marks)}] * draw.randrange(2)
     messages.append({"role": "user", "content": "Q " + _text(draw, marks)})
     for turn in range(draw.randrange(3)):
-        reply = _reply(draw, format, turn, last=False)
+        reply = _reply(draw, format, turn, marks, last=False)
         messages.append(reply)
         messages += [
             {"role": "tool", "tool_call_id": call["id"], "content": _text(draw, marks)} for call in reply["tool_calls"]
         ]
         if draw.random() < 0.3:
             messages += [{"role": "assistant", "content": "Done."}, {"role": "user", "content": "And now?"}]
-    return [*messages, _reply(draw, format, 5, last=True)]
+    return [*messages, _reply(draw, format, 5, marks, last=True)]
 
 
 def written(template: ChatTemplate, format: Format, messages: list[dict[str, Any]]) -> tuple[str, bool]:
@@ -192,9 +191,12 @@ def cuts(draw: random.Random, reply: str) -> list[str]:
 
 def squeezed(format: Format, text: str) -> str:
     """A text without blanks and without the tags that belong to no part of a reply."""
-    for tag in ("<think>", "</think>", *((format.calls.section or ())[1:])):
-        text = text.replace(tag, "")
-    return "".join(text.split())
+    tags = ("<think>", "</think>", *((format.calls.section or ())[1:]))
+    text = "".join(text.split())
+    while any(tag in text for tag in tags):  # taking one away may leave another
+        for tag in tags:
+            text = text.replace(tag, "")
+    return text
 
 
 __all__ = [

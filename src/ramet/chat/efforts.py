@@ -17,10 +17,16 @@ def read_efforts(folder: Path) -> dict[str, str] | None:
     """
     file = folder / ENCODER
     try:
-        if file.stat().st_size > _BYTES:
-            return None
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return efforts_in(file.read_text(encoding="utf-8")) if file.stat().st_size <= _BYTES else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def efforts_in(source: str) -> dict[str, str] | None:
+    """The same for the text of an encoder."""
+    try:
+        tree = ast.parse(source)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
     found = {name: value for node in tree.body for name, value in _constants(node)}
     efforts = found.get("REASONING_EFFORT_PROMPTS")
