@@ -142,7 +142,12 @@ def published(file: Path, format: Format) -> Encoder:
     calls = CallMessages.of(template, format.named)
 
     def encode(messages: list[dict[str, Any]], tools: list[Any]) -> str:
-        variables = {**format.named, "messages": calls.told(messages), "add_generation_prompt": True, "enable_thinking": True}
+        variables = {
+            **format.named,
+            "messages": calls.told(messages),
+            "add_generation_prompt": True,
+            "enable_thinking": True,
+        }
         return template.render(variables | ({"tools": tools} if tools else {}))
 
     return encode
