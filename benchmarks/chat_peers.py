@@ -180,7 +180,7 @@ def transformers() -> Callable[[Format], Reader | None]:
     parse = importlib.import_module("transformers.utils.chat_parsing").parse_response
 
     def reader(format: Format) -> Reader | None:
-        template = next((found for types, found in known.items() if format.model_types[0] in types), None)
+        template = next((found for types, found in known.items() if set(types) & set(format.model_types)), None)
         if template is None:
             return None
         before = "<|im_start|>assistant\n<think>\n\n</think>"
