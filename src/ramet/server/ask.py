@@ -92,15 +92,22 @@ def check_tools(tools: Sequence[Tool] | None, path: str) -> None:
         seen.add(name)
 
 
+def callable_tools(ask: Ask) -> list[Tool]:
+    """The tools that a reply may call."""
+    if not ask.tools or ask.choice.mode == "none":
+        return []
+    names = ask.choice.names
+    return [tool for tool in ask.tools if names is None or tool["function"]["name"] in names]
+
+
 def reply_grammar(ask: Ask, format: Format, *, after_reasoning: bool) -> Grammar | None:
     """The grammar that the request holds the reply to; None: the model may write freely.
 
     Raises GrammarError where a schema cannot be enforced.
     """
-    choice = ask.choice
+    choice, allowed = ask.choice, callable_tools(ask)
     if not ask.tools or choice.mode == "none":
         return None if ask.form is None else Grammar.json_schema(ask.form.json_schema, after_reasoning=after_reasoning)
-    allowed = [tool for tool in ask.tools if choice.names is None or tool["function"]["name"] in choice.names]
     strict = any(tool["function"].get("strict") for tool in allowed)
     if choice.mode == "auto" and choice.names is None and choice.parallel and not strict and ask.form is None:
         return None
