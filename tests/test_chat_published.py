@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+import ramet.chat.template
 from ramet.chat import Chat, TemplateError, Tokenizer
 from ramet.chat.declarations import sorted_keys, typescript
 from ramet.chat.efforts import ENCODER
 from ramet.chat.formats import DEEPSEEK_V3, DEEPSEEK_V4, DEEPSEEK_V31, FORMATS, format_of_template
+from ramet.chat.template import ChatTemplate
 from ramet.models.random import write_tokenizer
 from tests.chat_support import tool_call, write_chat_files
 from tests.tool_schemas import declared_tools
@@ -71,6 +73,17 @@ def test_a_content_beside_a_call_is_left_as_it_is(tmp_path: Path) -> None:
     chat = chat_of(tmp_path, _TURNS.replace("{% BODY %}", body))
     messages = [USER, {**ASKED[1], "content": "so"}]
     assert f"assistant\n{WRITTEN}so<|im_end|>" in chat.render(messages, add_generation_prompt=False).text
+
+
+def test_a_template_that_never_ends_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    render = ChatTemplate.render
+    monkeypatch.setattr(ChatTemplate, "render", lambda self, given: tried.append(given) or render(self, given))
+    monkeypatch.setattr(ramet.chat.template, "SECONDS", 0.2)
+    chat = chat_of(tmp_path, "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+    assert len(tried) == 1
+    with pytest.raises(TemplateError, match="was stopped: it ran for more"):
+        chat.render([USER])
 
 
 def test_a_template_that_changes_a_list_is_refused_as_by_transformers(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ramet.chat.template import ChatTemplate, TemplateError
+from ramet.chat.template import ChatTemplate, TemplateError, TemplateStoppedError
 
 _NAME, _KEY, _VALUE = "ramet_probe", "ramet_key", "ramet_value"
 
@@ -29,6 +29,8 @@ class CallMessages:
                 way = cls(as_text, content)
                 try:
                     text = template.render({**variables, "messages": way.told(_PROBE)})
+                except TemplateStoppedError:
+                    return cls()  # whoever renders will hear of it
                 except TemplateError:
                     continue
                 # An object that is printed, and not written as JSON, shows Python's quotes.

@@ -35,6 +35,10 @@ class TemplateError(RametError):
     """The chat template refused the conversation, or is itself at fault."""
 
 
+class TemplateStoppedError(TemplateError):
+    """The chat template passed its bounds."""
+
+
 class _RunawayTemplate(Exception):
     """A template passed its bounds. Not a jinja error, so that no part of the template can catch or mask it."""
 
@@ -72,7 +76,7 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise TemplateError(f"The chat template cannot render this conversation: {error}") from error
         except _RunawayTemplate as error:
-            raise TemplateError(f"{self.origin}: the chat template was stopped: {error}") from error
+            raise TemplateStoppedError(f"{self.origin}: the chat template was stopped: {error}") from error
         except RecursionError as error:
             raise TemplateError(f"{self.origin}: the chat template was stopped: it calls itself too deeply") from error
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, AttributeError) as error:
