@@ -218,6 +218,15 @@ type weather = (_: {
 """
 
 
+def test_kimi_shows_no_reasoning_where_it_is_off(tmp_path: Path) -> None:
+    kimi = next(format for format in FORMATS if format.name == "kimi_k25")
+    chat = chat_of(tmp_path, kimi.template)
+    messages = [USER, {**ASKED[1], "reasoning_content": "Look there."}, ASKED[2]]
+    on, off = (chat.render(messages, enable_thinking=think).text for think in (True, False))
+    assert "<think>Look there.</think>" in on and on.endswith("<think>")
+    assert "Look there" not in off and off.endswith("<think></think>")
+
+
 def test_tools_are_declared_as_kimi_was_shown_them(tmp_path: Path) -> None:
     assert typescript([sorted_keys(TOOL)]) == DECLARED
     kimi = next(format for format in FORMATS if format.name == "kimi_k25")
