@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from tests.chat_formats import TOOLS
+from tests.chat_formats import TOOLS, vocabulary
 
 from ramet.chat.format import Format
 from ramet.models.random import write_tokenizer
 
-Encoder = Callable[[list[dict[str, Any]], list[Any]], str]
-"""The prompt of messages and tools, with reasoning on."""
+Encoder = Callable[..., str]
+"""The prompt of messages and tools, with reasoning on; some take an `effort`."""
 Reader = Callable[[str], list[tuple[str, str]]]
 """The calls in a reply behind its reasoning: names, and arguments as Python writes them."""
+Thinker = Callable[[str], str]
+"""The reasoning of a reply that begins inside one."""
 
 _SGLANG = {
     "qwen3_5": ("qwen3_coder_detector", "Qwen3CoderDetector"),
@@ -32,6 +34,7 @@ _SGLANG = {
     "minimax_m2": ("minimax_m2", "MinimaxM2Detector"),
     "kimi_k25": ("kimik2_detector", "KimiK2Detector"),
     "deepseek_v3": ("deepseekv3_detector", "DeepSeekV3Detector"),
+    "deepseek_v31": ("deepseekv31_detector", "DeepSeekV31Detector"),
     "deepseek_v32": ("deepseekv32_detector", "DeepSeekV32Detector"),
     "deepseek_v4": ("deepseekv4_detector", "DeepSeekV4Detector"),
 }
@@ -41,6 +44,7 @@ _VLLM = {
     "minimax_m2": ("parser.minimax_m2", "MinimaxM2Parser"),
     "kimi_k25": ("parser.kimi_k2", "KimiK2Parser"),
     "deepseek_v3": ("tool_parsers.deepseekv3_tool_parser", "DeepSeekV3ToolParser"),
+    "deepseek_v31": ("tool_parsers.deepseekv31_tool_parser", "DeepSeekV31ToolParser"),
     "deepseek_v32": ("parser.deepseek_v32", "DeepSeekV32Parser"),
     "deepseek_v4": ("parser.deepseek_v4", "DeepSeekV4Parser"),
 }
@@ -128,8 +132,8 @@ def sglang(folder: Path) -> Callable[[Format], Reader]:
     return reader
 
 
-def vllm(folder: Path) -> Callable[[Format], Reader]:
-    """vLLM's parsers, without what runs models. `folder` holds `vllm/`, as its source package does.
+def vllm(folder: Path) -> tuple[Callable[[Format], Reader], Callable[[Format], Thinker | None]]:
+    """vLLM's parsers of calls and of reasoning, without what runs models. `folder` holds `vllm/`, as its source does.
 
     They see the text, as a non-streaming answer is read, and not the tokens.
     """
@@ -140,24 +144,34 @@ def vllm(folder: Path) -> Callable[[Format], Reader]:
     asked = [{"role": "user", "content": "Q"}]
     request = protocol.ChatCompletionRequest(model="m", messages=asked, tools=TOOLS)
 
-    def reader(format: Format) -> Reader:
+    def fresh(format: Format) -> Callable[[], Any]:
         from transformers import PreTrainedTokenizerFast
 
         module, name = _VLLM[format.name]
         parser = getattr(importlib.import_module(f"vllm.{module}"), name)
         with tempfile.TemporaryDirectory() as words:
-            write_tokenizer(Path(words), chat=format.name)
+            write_tokenizer(Path(words), chat=vocabulary(format))
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{words}/tokenizer.json")
+        return lambda: parser(tokenizer, request.tools)
+
+    def reader(format: Format) -> Reader:
+        make = fresh(format)
 
         def read(reply: str) -> list[tuple[str, str]]:
-            fresh = parser(tokenizer, request.tools)
-            extract = getattr(fresh, "extract_tool_calls_from_content", None) or fresh.extract_tool_calls
+            parser = make()
+            extract = getattr(parser, "extract_tool_calls_from_content", None) or parser.extract_tool_calls
             calls = extract(reply, request).tool_calls
             return [(call.function.name, repr(json.loads(call.function.arguments))) for call in calls]
 
         return read
 
-    return reader
+    def thinker(format: Format) -> Thinker | None:
+        make = fresh(format)
+        if not hasattr(make(), "parse"):  # a reader of calls alone
+            return None
+        return lambda reply: str(make().parse(reply, request)[0] or "")
+
+    return reader, thinker
 
 
 def transformers() -> Callable[[Format], Reader | None]:
@@ -166,7 +180,7 @@ def transformers() -> Callable[[Format], Reader | None]:
     parse = importlib.import_module("transformers.utils.chat_parsing").parse_response
 
     def reader(format: Format) -> Reader | None:
-        template = next((found for types, found in known.items() if format.model_types[0] in types), None)
+        template = next((found for types, found in known.items() if set(types) & set(format.model_types)), None)
         if template is None:
             return None
         before = "<|im_start|>assistant\n<think>\n\n</think>"
@@ -180,20 +194,39 @@ def transformers() -> Callable[[Format], Reader | None]:
     return reader
 
 
-def encoder(file: Path) -> Encoder:
-    """DeepSeek's published encoder, as vLLM and sglang carry it: one module. Tools are the first system message's."""
+def _module(file: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
 
-    def encode(messages: list[dict[str, Any]], tools: list[Any]) -> str:
+
+def declarer(file: Path) -> Callable[[list[Any]], str | None]:
+    """Kimi K2.5's encoder of tools, as its checkpoint and tinker-cookbook have it; None for what it cannot declare."""
+    encode = _module(file).encode_tools_to_typescript_style
+
+    def declare(tools: list[Any]) -> str | None:
+        try:
+            return str(encode(tools))
+        except Exception:  # upon which the checkpoint's tokenizer shows JSON
+            return None
+
+    return declare
+
+
+def encoder(file: Path) -> Encoder:
+    """DeepSeek's published encoder, as vLLM and sglang carry it: one module. Tools are the first system message's."""
+    module = _module(file)
+
+    def encode(messages: list[dict[str, Any]], tools: list[Any], effort: str | None = None) -> str:
         given = [{**message, "reasoning": message.get("reasoning_content")} for message in messages]
         if tools:
             if given[0]["role"] != "system":
                 given.insert(0, {"role": "system", "content": ""})
             given[0]["tools"] = tools
-        text: str = module.encode_messages(given, "thinking")
+        about = {} if effort is None else {"reasoning_effort": effort}
+        text: str = module.encode_messages(given, "thinking", **about)
         return text
 
     return encode

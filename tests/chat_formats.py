@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from ramet.chat import Event, Parser, ReasoningDelta, TextDelta, assistant_message
+from ramet.chat import Event, Parser, ReasoningDelta, TextDelta, ToolCallArguments, assistant_message
 from ramet.chat.calls import TagForm
 from ramet.chat.format import Format
 from ramet.chat.template import ChatTemplate
@@ -34,6 +34,15 @@ _WORDS = [
     "word", "5", "0.50", "true", "null", "None", '{"a": [1, "x"]}', "[", "}", '"', "'", "\\", "\\n", "\n", " ", "\t",
     "<", ">", "</", "<b>", "&amp;", "é", "東京", "🙂", "\u2028", "```", "```json", "functions.act:0", "x" * 50, "a=b",
 ]  # fmt: skip
+
+
+FORGETS = ("deepseek_v3", "deepseek_v31")
+"""Formats that never show a reasoning again."""
+
+
+def vocabulary(format: Format) -> str:
+    """The format whose tokens it has: V3.1's are V3's."""
+    return "deepseek_v3" if format.name == "deepseek_v31" else format.name
 
 
 def markers(format: Format) -> list[str]:
@@ -77,11 +86,10 @@ def _inner(draw: random.Random, marks: list[str], depth: int) -> Any:
     return _value(draw, draw.choice(kinds), marks, depth + 1)
 
 
-def _reply(draw: random.Random, format: Format, turn: int, *, last: bool) -> dict[str, Any]:
-    marks = markers(format)
+def _reply(draw: random.Random, format: Format, turn: int, marks: list[str], *, last: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": _text(draw, marks).strip() or None}
     thought = _text(draw, [mark for mark in marks if not _ends_reasoning(format, mark)]).strip()
-    if draw.random() < 0.5 and thought and format.name != "deepseek_v3":
+    if draw.random() < 0.5 and thought and format.name not in FORGETS:
         message["reasoning_content"] = thought
     calls = []
     # Kimi's template hides all reasoning once there is an answer, so such a reply is not shown as it was written.
@@ -104,20 +112,20 @@ def _ends_reasoning(format: Format, mark: str) -> bool:
     return format.calls_end_reasoning and mark in (format.calls.section or ())
 
 
-def conversation(draw: random.Random, format: Format) -> list[dict[str, Any]]:
-    """A conversation that ends with a reply."""
-    marks = markers(format)
+def conversation(draw: random.Random, format: Format, *, plain: bool = False) -> list[dict[str, Any]]:
+    """A conversation that ends with a reply; a `plain` one has none of the format's own markers in it."""
+    marks = ["mark"] if plain else markers(format)
     messages: list[dict[str, Any]] = [{"role": "system", "content": _text(draw, marks)}] * draw.randrange(2)
     messages.append({"role": "user", "content": "Q " + _text(draw, marks)})
     for turn in range(draw.randrange(3)):
-        reply = _reply(draw, format, turn, last=False)
+        reply = _reply(draw, format, turn, marks, last=False)
         messages.append(reply)
         messages += [
             {"role": "tool", "tool_call_id": call["id"], "content": _text(draw, marks)} for call in reply["tool_calls"]
         ]
         if draw.random() < 0.3:
             messages += [{"role": "assistant", "content": "Done."}, {"role": "user", "content": "And now?"}]
-    return [*messages, _reply(draw, format, 5, last=True)]
+    return [*messages, _reply(draw, format, 5, marks, last=True)]
 
 
 def written(template: ChatTemplate, format: Format, messages: list[dict[str, Any]]) -> tuple[str, bool]:
@@ -145,6 +153,8 @@ def merged(events: Iterable[Event]) -> list[Event]:
             result[-1] = TextDelta(last.text + event.text)
         elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
             result[-1] = ReasoningDelta(last.text + event.text)
+        elif isinstance(event, ToolCallArguments) and isinstance(last, ToolCallArguments) and event.index == last.index:
+            result[-1] = ToolCallArguments(last.index, last.json + event.json)
         else:
             result.append(event)
     return result
@@ -181,12 +191,15 @@ def cuts(draw: random.Random, reply: str) -> list[str]:
 
 def squeezed(format: Format, text: str) -> str:
     """A text without blanks and without the tags that belong to no part of a reply."""
-    for tag in ("<think>", "</think>", *((format.calls.section or ())[1:])):
-        text = text.replace(tag, "")
-    return "".join(text.split())
+    tags = ("<think>", "</think>", *((format.calls.section or ())[1:]))
+    text = "".join(text.split())
+    while any(tag in text for tag in tags):  # taking one away may leave another
+        for tag in tags:
+            text = text.replace(tag, "")
+    return text
 
 
 __all__ = [
-    "TOOLS", "amounts_to", "comparable", "conversation", "cuts", "markers", "merged", "parse",
-    "squeezed", "written",
+    "FORGETS", "TOOLS", "amounts_to", "comparable", "conversation", "cuts", "markers", "merged", "parse",
+    "squeezed", "vocabulary", "written",
 ]  # fmt: skip

@@ -136,7 +136,7 @@ def test_reasoning_is_shown_where_it_is_still_needed(format: Format) -> None:
         for thought in ("OLDEST", "OLD", "NEW")
         if f"{thought}\n</think>" in text or f"{thought}</think>" in text
     ]
-    kept = {"deepseek_v3": [], "deepseek_v4": ["OLDEST", "OLD", "NEW"]}
+    kept = {"deepseek_v3": [], "deepseek_v31": [], "deepseek_v4": ["OLDEST", "OLD", "NEW"]}
     assert shown == kept.get(format.name, ["NEW"])
 
 

@@ -21,22 +21,7 @@ from ramet.chat import (
     ToolCallStart,
     assistant_message,
 )
-
-
-def merged(events: Iterable[Event]) -> list[Event]:
-    """The same events with neighbouring deltas of one kind joined."""
-    result: list[Event] = []
-    for event in events:
-        last = result[-1] if result else None
-        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-            result[-1] = TextDelta(last.text + event.text)
-        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
-            result[-1] = ReasoningDelta(last.text + event.text)
-        elif isinstance(event, ToolCallArguments) and isinstance(last, ToolCallArguments) and event.index == last.index:
-            result[-1] = ToolCallArguments(last.index, last.json + event.json)
-        else:
-            result.append(event)
-    return result
+from tests.chat_formats import cuts, merged
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:
@@ -121,6 +106,39 @@ def test_a_call_in_reasoning_is_none() -> None:
     events = parse([call("now") + "\n</think>\n\nok"], in_reasoning=True)
     assert calls_of(events) == [] and notes_of(events) == []
     assert reasoning_of(events) == call("now") and text_of(events) == "ok"
+
+
+def test_calls_with_which_an_unclosed_reasoning_ends_are_calls() -> None:
+    """The model forgot its `</think>` and stopped where it waits for a result."""
+    both = call("search", query="a") + "\n" + call("now")
+    events = parse(["I look it up.\n\n" + both + "\n"], in_reasoning=True)
+    assert calls_of(events) == [("search", {"query": "a"}), ("now", {})]
+    assert reasoning_of(events) == "I look it up." and text_of(events) == ""
+    assert "not closed" in notes_of(events)[0] and len(notes_of(events)) == 1
+    assert "\n".join(event.raw for event in events if isinstance(event, ToolCallEnd)) == both
+
+
+@pytest.mark.parametrize(
+    "behind",
+    ["\n\nThat is how I could call it.", "\n</think>\n\nok", "\n<tool_call>", "\n<tool_call>\n<function=now>", " \n."],
+)
+def test_a_call_behind_which_a_reasoning_goes_on_is_none(behind: str) -> None:
+    events = parse(["So: " + call("now") + behind], in_reasoning=True)
+    assert calls_of(events) == []
+    assert reasoning_of(events) == ("So: " + call("now") + behind).split("\n</think>")[0]
+
+
+def test_the_last_of_the_calls_in_a_reasoning_may_be_one() -> None:
+    thought = f"{call('now')} is one way, <tool_call> a tag, {call('search', limit='1')} another. So"
+    events = parse([f"{thought}\n{call('now')}"], in_reasoning=True)
+    assert calls_of(events) == [("now", {})] and reasoning_of(events) == thought
+
+
+def test_a_reasoning_is_not_held_back_longer_than_needed() -> None:
+    parser = Parser(TOOLS, in_reasoning=True)
+    assert reasoning_of(parser.feed("So <tool_call> tags")) == "So <tool_call> tags"
+    assert reasoning_of(parser.feed(" " + call("now"))) == ""
+    assert reasoning_of(parser.feed(" no")) == " " + call("now") + " no"
 
 
 def test_a_call_gives_start_arguments_and_end() -> None:
@@ -234,6 +252,37 @@ def test_types_are_found_through_references_alternatives_enums_and_constants() -
     ]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {"$ref": "#/$defs/Arguments", "$defs": {"Arguments": {"properties": {"n": {"type": "integer"}}}}},
+        {"allOf": [{"properties": {"other": {}}}, {"properties": {"n": {"type": "integer"}}}]},
+        {"anyOf": [{"properties": {"n": {"type": "null"}}}, {"properties": {"n": {"type": "integer"}}}]},
+        {"oneOf": [{"$ref": "#/$defs/A"}], "$defs": {"A": {"allOf": [{"properties": {"n": {"type": "integer"}}}]}}},
+    ],
+)
+def test_parameters_are_found_wherever_a_schema_declares_them(schema: dict[str, Any]) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert calls_of(parse([call("f", n="5")], tools)) == [("f", {"n": 5})]
+    assert calls_of(parse([call("f", n="five")], tools)) == [("f", {"n": "five"})]
+
+
+def test_a_schema_that_refers_to_itself_over_and_over_is_read_once() -> None:
+    itself = {"anyOf": [{"$ref": "#"}, {"$ref": "#/$defs/A"}] * 10}
+    schema = {**itself, "$defs": {"A": itself}, "properties": {"n": {"anyOf": [{"$ref": "#"}] * 20}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert calls_of(parse([call("f", n="5", m="6")], tools)) == [("f", {"n": 5, "m": "6"})]
+
+
+@pytest.mark.parametrize(
+    "schema", [None, {}, {"$ref": "#"}, {"allOf": 5, "anyOf": [7]}, {"additionalProperties": True}]
+)
+def test_a_parameter_that_no_schema_declares_is_text(schema: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    assert calls_of(parse([call("f", n="5")], tools)) == [("f", {"n": "5"})]
+
+
 def test_half_a_surrogate_pair_in_a_value_can_still_be_sent() -> None:
     events = parse([call("search", tags='["\\ud800"]')])
     arguments = "".join(event.json for event in events if isinstance(event, ToolCallArguments))
@@ -336,6 +385,8 @@ REPLIES = [
     "</think>" + call("now") + " and " + call("nope") + "\n\nbye ",
     "<think>\n a <tool_call> b </thin k\n</think>\n\n<tool_call> c",
     *(f"ok {raw}\n{call('now')}" for raw, _ in MALFORMED.values()),
+    "a " + call("now") + " b " + call("search", query="x </parameter> y") + "\n" + call("now") + "\n",
+    "a " + call("now") + "\n" + call("search", query="</think>") + "\n<tool_call",
 ]
 
 
@@ -385,11 +436,6 @@ def random_reply(draw: random.Random) -> str:
     return "".join(parts)
 
 
-def random_pieces(draw: random.Random, reply: str) -> list[str]:
-    cuts = sorted(draw.randrange(len(reply) + 1) for _ in range(draw.randrange(8)))
-    return [reply[start:end] for start, end in zip([0, *cuts], [*cuts, len(reply)], strict=True)]
-
-
 def squeezed(text: str) -> str:
     return "".join(text.split())
 
@@ -398,7 +444,7 @@ def check_reply(draw: random.Random) -> bool:
     """One random reply: the same events however it is cut, and nothing of it is lost. Whether it has a call."""
     reply, in_reasoning = random_reply(draw), draw.random() < 0.3
     events = parse([reply], in_reasoning=in_reasoning)
-    pieces = list(reply) if draw.random() < 0.05 else random_pieces(draw, reply)
+    pieces = list(reply) if draw.random() < 0.05 else cuts(draw, reply)
     assert parse(pieces, in_reasoning=in_reasoning) == events, repr(reply)
     came = ""
     for event in events:

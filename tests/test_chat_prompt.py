@@ -289,6 +289,7 @@ def test_a_reply_that_was_cut_off_is_kept_and_closed(chat: Chat) -> None:
         '  Hm\n\n\n</think>\n\n\nWell. \n<tool_call><function=größe><parameter=value>{"b":1,"a":[ ]}</parameter>'
         "</function></tool_call>\n",
         "Hm</think>There are 5. \n",
+        'Hm\n<tool_call><function=größe><parameter=value>{"b": 1, "a": []}</parameter></function></tool_call>',
     ],
 )
 def test_a_reply_that_the_template_shows_in_other_words_keeps_its_tokens(chat: Chat, written: str) -> None:

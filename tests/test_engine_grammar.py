@@ -9,6 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from ramet.chat import Parser, assistant_message
 from ramet.engine import Grammar, GrammarError, tool_calls
 from ramet.engine.grammar import GrammarCompiler
 from tests.engine_support import chat, request, running, text_tokens, tokenizer
@@ -254,6 +255,23 @@ def test_more_parameters_than_bits():
     assert [key for key, _ in parameters] == [f"p{i}" for i in range(70)]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"n": {"enum": [1, 22]}}, "required": ["n"]}}},
+        {"additionalProperties": {"enum": [1, 22]}},
+    ],
+)
+def test_a_schema_that_declares_its_parameters_elsewhere_is_held_to(schema):
+    tool = {"name": "f", "parameters": schema}
+    values = []
+    for text in written(tool_calls([tool], choice="required", parallel=False), 12):
+        parser = Parser([tool])
+        (call,) = assistant_message([*parser.feed(text), *parser.finish()])["tool_calls"]
+        values += json.loads(call["function"]["arguments"]).values()
+    assert values and set(values) <= {1, 22}
+
+
 def test_what_the_parser_makes_of_it():
     prompt = chat().render([{"role": "user", "content": "x"}], [WEATHER], enable_thinking=False)
     grammar = tool_calls([WEATHER], choice="required", after_reasoning=prompt.opens_reasoning)
@@ -291,6 +309,21 @@ def text_tool(**schema):
         ),
         (lambda: tool_calls([{"name": "f", "parameters": {"properties": {}, "required": ["x"]}}]), "requires 'x'"),
         (lambda: tool_calls([{"name": "f", "parameters": {"properties": ["x"]}}]), "properties must be an object"),
+        (
+            lambda: tool_calls([{"name": "f", "parameters": {"anyOf": [{"required": ["a"]}]}}]),
+            "anyOf cannot be enforced",
+        ),
+        (
+            lambda: tool_calls([{"name": "f", "parameters": {"properties": {}, "minProperties": 1}}]),
+            "minProperties cannot",
+        ),
+        (lambda: tool_calls([{"name": "f", "parameters": {"$ref": "#/$defs/a"}}]), "names nothing in it"),
+        (
+            lambda: tool_calls(
+                [{"name": "f", "parameters": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}}]
+            ),
+            "names",
+        ),
         (lambda: tool_calls([{"name": "f", "parameters": {"required": True}}]), "required must be a list of names"),
         (lambda: tool_calls([{"type": "function", "function": None}]), "function must be an object, not NoneType"),
         (

@@ -16,6 +16,7 @@ from ramet.chat.formats import DEEPSEEK_V4, FORMATS
 from ramet.engine.grammar import GrammarCompiler
 from ramet.engine.tool_grammar import tool_calls
 from ramet.models.random import write_tokenizer
+from tests.chat_formats import vocabulary
 
 SCHEMA = {
     "type": "object",
@@ -56,7 +57,7 @@ def write(tokenizer: Tokenizer, format: Format, grammar: Any, seed: int) -> str 
 @pytest.mark.parametrize("choice", ["required", "auto"])
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 def test_what_may_be_written_is_a_call_that_fits_its_schema(format: Format, choice: str, tmp_path: Path) -> None:
-    write_tokenizer(tmp_path, chat=format.name)
+    write_tokenizer(tmp_path, chat=vocabulary(format))
     tokenizer = Tokenizer.load(tmp_path)
     done = 0
     for seed in range(6):

@@ -34,6 +34,16 @@ def test_every_form_is_read_as_rgb() -> None:
         assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, name
 
 
+def test_grey_of_sixteen_bits_is_grey() -> None:
+    """Pillow's own conversion takes all of it but the darkest 256th for white."""
+    wide = np.linspace(0, 65535, 64 * 32).astype(np.uint16).reshape(32, 64)
+    data = encoded(Image.fromarray(wide))
+    assert np.array_equal(read_image(data), np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, 2))
+    assert np.array_equal(read_frames(data)[0][0], read_image(data))
+    clear = encoded(Image.fromarray(np.asarray([[30000, 30001]], np.uint16)), transparency=30000)
+    assert read_image(clear)[0, :, 0].tolist() == [255, 30001 >> 8]
+
+
 def _png(width: int, height: int, data: bytes) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -11,6 +11,9 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from ramet.server.chat_api import _message
+from ramet.server.chat_schema import ChatRequest
+from ramet.server.fields import parse_body
 from ramet.server.settings import Settings
 from tests.serving import NAME, NO_THINKING, Serving, serving, tiny_checkpoint
 
@@ -166,6 +169,22 @@ def test_reasoning_comes_apart_from_the_content(server: Serving) -> None:
     assert cut.usage.completion_tokens_details.reasoning_tokens > 0
     done = ask(server, extra_body=think, seed=3, max_tokens=1, logit_bias={str(end): 100})
     assert not done.choices[0].message.content
+
+
+def test_a_reasoning_and_a_name_are_sent_back_as_they_are_called_elsewhere() -> None:
+    sent = [
+        {"role": "user", "content": "q", "name": "Ann"},
+        {
+            "role": "assistant",
+            "reasoning": "r",
+            "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": ""}}],
+        },
+        {"role": "assistant", "reasoning": "r", "reasoning_content": "c"},
+    ]
+    body = parse_body(json.dumps({"model": "m", "messages": sent}).encode(), ChatRequest)
+    asked = [_message(message, "messages", False) for message in body.messages]
+    assert asked[0]["name"] == "Ann"
+    assert [message.get("reasoning_content") for message in asked] == [None, "r", "c"]
 
 
 def test_parallel_calls_hold_to_their_schemas_and_are_answered(server: Serving) -> None:

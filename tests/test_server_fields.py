@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ramet.engine import Sampling
+from ramet.server.ask import Ask, ToolChoice, callable_tools, template_variables
 from ramet.server.chat_schema import ChatRequest
 from ramet.server.errors import ApiError, Dialect
 from ramet.server.fields import parse_body
@@ -40,6 +42,34 @@ def failure(model: Any, body: Any) -> ApiError:
 def test_chat_paths(body: dict[str, Any], param: str) -> None:
     error = failure(ChatRequest, body)
     assert (error.status, error.param) == (400, param)
+
+
+def test_what_a_request_forbids_is_no_call_whatever_the_model_writes() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
+    for choice, may in (
+        (ToolChoice(), ["a", "b"]),
+        (ToolChoice("required", ("b",)), ["b"]),
+        (ToolChoice("none"), []),
+    ):
+        ask = Ask([], Sampling(), tools=tools, choice=choice)
+        assert [tool["function"]["name"] for tool in callable_tools(ask)] == may
+    assert callable_tools(Ask([], Sampling())) == []
+
+
+@pytest.mark.parametrize(
+    ("effort", "given", "variables"),
+    [
+        (None, None, {}),
+        (None, {"a": 1}, {"a": 1}),
+        ("none", None, {"enable_thinking": False}),
+        ("minimal", {"a": 1}, {"a": 1, "enable_thinking": False}),
+        ("high", None, {"enable_thinking": True, "reasoning_effort": "high"}),
+        ("max", {"enable_thinking": False}, {"enable_thinking": False, "reasoning_effort": "max"}),
+        ("low", {"reasoning_effort": "mine"}, {"enable_thinking": True, "reasoning_effort": "mine"}),
+    ],
+)
+def test_an_effort_is_a_variable_of_the_template(effort: Any, given: Any, variables: dict[str, Any]) -> None:
+    assert template_variables(effort, given) == variables
 
 
 def test_responses_paths() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
+from ramet.chat.efforts import ENCODER
 from ramet.chat.formats import FORMATS
 from ramet.models.random import _CHAT, write_random_checkpoint
 from ramet.server.settings import Settings
+from tests.chat_formats import vocabulary
 from tests.serving import NAME, NO_THINKING, Serving, serving
 
 PRESETS = {
@@ -129,6 +133,47 @@ def test_reasoning_is_told_from_the_answer(server: Serving) -> None:
 
 def test_the_tokens_of_random_checkpoints_are_those_of_their_format() -> None:
     for format in FORMATS:
-        words = _CHAT[format.name]
+        words = _CHAT[vocabulary(format)]
         assert (words["control"], words["tags"]) == (format.control, format.tags)
         assert set(words["ends"]) == set(format.ends)
+
+
+def test_efforts_reach_deepseek_v4_in_every_api(tmp_path: Path) -> None:
+    """In the words of the checkpoint's own encoder; without it, an effort that takes words is an error."""
+    folder = write_random_checkpoint(tmp_path, seed=1, preset="tiny-deepseek-v4")
+    (folder / "chat_template.jinja").unlink()
+
+    def prompt_tokens(server: Serving, effort: str) -> list[int]:
+        chat = server.openai.chat.completions.create(
+            model=NAME, messages=QUESTION, max_tokens=1, reasoning_effort=effort
+        )
+        response = server.openai.responses.create(
+            model=NAME,
+            input=QUESTION[1:],
+            instructions=QUESTION[0]["content"],
+            max_output_tokens=1,
+            reasoning={"effort": effort},
+        )
+        message = server.anthropic.messages.count_tokens(
+            model=NAME,
+            messages=QUESTION[1:],
+            system=QUESTION[0]["content"],
+            thinking={"type": "enabled", "budget_tokens": 1024},
+            output_config={"effort": effort},
+        )
+        return [chat.usage.prompt_tokens, response.usage.input_tokens, message.input_tokens]
+
+    with serving(Settings(folder)) as server:
+        plain = prompt_tokens(server, "low")
+        assert len(set(plain)) == 1
+        refused = pytest.raises(openai.BadRequestError, match=r"reasoning effort max stands in its encoding/")
+        with refused:
+            server.openai.chat.completions.create(model=NAME, messages=QUESTION, reasoning_effort="max")
+        with refused:
+            server.openai.responses.create(model=NAME, input="q", reasoning={"effort": "max"})
+    (folder / ENCODER).parent.mkdir()
+    (folder / ENCODER).write_text('REASONING_EFFORT_MAX = "Think."\n')
+    with serving(Settings(folder)) as server:
+        words = len(server.runtime.tokenizer.encode("Think."))
+        assert prompt_tokens(server, "low") == plain
+        assert prompt_tokens(server, "max") == [count + words for count in plain]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
-from ramet.chat.values import plain_json, typed
+from ramet.chat.values import declarations_of, plain_json, property_of, typed
 
 _SPACE = re.compile(r"\s*")
 
@@ -51,30 +52,13 @@ class Reader(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class TagForm:
-    """A call as tags, blanks between them free:
-
-    `opening` NAME `name_end` (`parameter` KEY `key_end` VALUE `value_end`)* `ending`, and perhaps a `section` around
-    one or more calls.
-    """
+@dataclass(frozen=True, kw_only=True)
+class CallForm(ABC):
+    """How a family writes calls: each between `opening` and `ending`, and perhaps a `section` around one or more."""
 
     opening: tuple[str, ...]
-    name_end: str
-    """Empty: the name ends at the next `<`."""
-    parameter: str
-    key_end: tuple[str, ...]
-    value_end: str
     ending: tuple[str, ...]
     section: tuple[str, str] | None = None
-    kinds: tuple[str, str] | None = None
-    """Behind the key's end: what says that a value is text, and that it is JSON. None: the tool's schema says."""
-    padded: bool = False
-    """A value loses one newline at either end."""
-
-    def reader(self, schemas: Mapping[str, Any], *, in_section: bool) -> Reader:
-        """A reader; `schemas`: the JSON schema of the parameters of each function that may be called, by its name."""
-        return _TagReader(self, schemas, in_section=in_section)
 
     @property
     def call_opening(self) -> str:
@@ -85,6 +69,32 @@ class TagForm:
     def call_ending(self) -> str:
         """The tag with which a call ends."""
         return self.ending[-1]
+
+    @abstractmethod
+    def reader(self, schemas: Mapping[str, Any], *, in_section: bool) -> Reader:
+        """A reader; `schemas`: the JSON schema of the parameters of each function that may be called, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagForm(CallForm):
+    """Arguments as tags, blanks between them free:
+
+    `opening` NAME `name_end` (`parameter` KEY `key_end` VALUE `value_end`)* `ending`.
+    """
+
+    name_end: str
+    """Empty: the name ends at the next `<`."""
+    parameter: str
+    key_end: tuple[str, ...]
+    value_end: str
+    kinds: tuple[str, str] | None = None
+    """Behind the key's end: what says that a value is text, and that it is JSON. None: the tool's schema says."""
+    padded: bool = False
+    """A value loses one newline at either end."""
+
+    def reader(self, schemas: Mapping[str, Any], *, in_section: bool) -> Reader:
+        """See `CallForm`."""
+        return _TagReader(self, schemas, in_section=in_section)
 
     @cached_property
     def tag_in_value(self) -> re.Pattern[str]:
@@ -168,7 +178,7 @@ class _TagReader:
         if self._is_text is not None:
             return text if self._is_text else plain_json(text)
         schema = self._schemas[self._name]
-        return typed(text, _properties(schema).get(self._key), schema)
+        return typed(text, property_of(schema, self._key), schema)
 
     def _enter(self, place: _Place) -> None:
         self._place = place
@@ -266,7 +276,7 @@ class _TagReader:
             raise UndecidedError
         key = text[position:end].strip()
         given = key in self._arguments or key == self._key
-        return text.startswith(ending, end) and not given and key in _properties(self._schemas[self._name])
+        return text.startswith(ending, end) and not given and bool(declarations_of(self._schemas[self._name], key))
 
     def _not_closed(self, text: str, position: int) -> None:
         # Behind the end of a call, what is there was hardly meant to be part of this one.
@@ -304,8 +314,3 @@ def tag_at(text: str, position: int, tags: Sequence[str]) -> tuple[str | None, i
     if any(tag.startswith(rest) for tag in tags):
         raise UndecidedError
     return None, start
-
-
-def _properties(schema: Any) -> Mapping[str, Any]:
-    properties = schema.get("properties") if isinstance(schema, Mapping) else None
-    return properties if isinstance(properties, Mapping) else {}

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 
-from ramet.chat.calls import TagForm
-from ramet.chat.json_calls import JsonForm
+from ramet.chat.calls import CallForm
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Format:
     """As `config.json` has them, for checkpoints that publish no template."""
     marks: tuple[str, ...]
     """A template that contains all of these speaks this format."""
-    calls: TagForm | JsonForm
+    calls: CallForm
     layout: Layout
     ends: tuple[str, ...]
     """Tokens that end a reply, the turn's own first."""

@@ -8,45 +8,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ramet.chat.calls import Call, MalformedCallError, Reader, UndecidedError, tag_at
+from ramet.chat.calls import Call, CallForm, MalformedCallError, Reader, UndecidedError, tag_at
 
 _STEP = re.compile(r'["\\{}\[\]]')
 
 
-@dataclass(frozen=True)
-class JsonForm:
-    """A call as `opening` HEAD `separator` JSON `ending`, blanks free, in a `section` of one or more calls."""
+@dataclass(frozen=True, kw_only=True)
+class JsonForm(CallForm):
+    """Arguments as one object: `opening` HEAD `separator` JSON `ending`, blanks free."""
 
-    section: tuple[str, str]
-    opening: tuple[str, ...]
     separator: str
     """What ends the head, as it is written; blanks may follow."""
-    ending: tuple[str, ...]
     name: re.Pattern[str]
     """What a head must match whole, with the group `name`."""
     has_ids: bool = False
     """The head is the call's id too."""
 
     def reader(self, schemas: Mapping[str, Any], *, in_section: bool) -> Reader:
-        """A reader; `schemas`: the JSON schema of the parameters of each function that may be called, by its name."""
+        """See `CallForm`."""
         return _JsonReader(self, schemas, in_section=in_section)
-
-    @property
-    def call_opening(self) -> str:
-        """The tag with which a call begins inside its section."""
-        return self.opening[0]
-
-    @property
-    def call_ending(self) -> str:
-        """The tag with which a call ends."""
-        return self.ending[-1]
 
 
 class _JsonReader:
     def __init__(self, form: JsonForm, schemas: Mapping[str, Any], *, in_section: bool) -> None:
         self._form = form
         self._schemas = schemas
-        self._tags = [*(() if in_section else form.section[:1]), *form.opening]
+        self._tags = [*(form.section[:1] if form.section and not in_section else ()), *form.opening]
         self._at = 0
         self._head: str | None = None
         self._name = ""

@@ -22,7 +22,8 @@ class Parser:
     `Format`, is held back until it is complete. A value ends where the call can go on behind it, so that it may contain
     anything else. The first character that breaks the form makes all of the call text again, with a Note that says why,
     and reading goes on as text from there. Where calls stand in a section, its tags belong to none of them; behind a
-    broken call the rest of its section is still read. Inside reasoning, nothing is a call.
+    broken call the rest of its section is still read. Inside reasoning nothing is a call, but for calls with which a
+    reasoning that was never closed ends: the model forgot to close it, and waits for their results.
 
     Whitespace that is dropped: around reasoning; newlines after it; before a call; after a call unless text follows.
     """
@@ -52,6 +53,9 @@ class Parser:
         self._final = False
         self._events: list[Event] = []
         self._reasoned = False
+        self._quoted = 0  # at the start of a reasoning's text, how much is known to be no call
+        self._perhaps: list[tuple[Call, str]] = []  # calls inside a reasoning, with their text, and ...
+        self._held = ""  # ... all of the text from before the first of them
         self._space = ""  # whitespace after the text so far, which a call would swallow
         self._after_call = False
         self._reader: Reader | None = None
@@ -62,7 +66,7 @@ class Parser:
     def feed(self, text: str) -> list[Event]:
         """The events that `text` completes."""
         self._text += text
-        while self._text and self._read():
+        while (self._text or self._perhaps) and self._read():
             pass
         events, self._events = self._events, []
         return events
@@ -91,24 +95,89 @@ class Parser:
         return True
 
     def _reasoning(self) -> bool:
-        tags = (_END_THINK, *(self._begins if self._format.calls_end_reasoning else ()))
-        end, tag = _first(self._text, tags)
+        tags = (_END_THINK, *self._begins)
+        if self._format.calls_end_reasoning:
+            end, tag = _first(self._text, tags)
+        else:
+            end, tag = _first(self._text, tags[:1])
+            if not tag:
+                end, tag = _first(self._text, self._begins, self._quoted)
         thought = self._text[:end]
         if not tag and not self._final:
             thought = _without_start_of(tags, thought)
         thought = thought.rstrip()
         kept = self._text[len(thought) :]
+        self._quoted = max(0, self._quoted - len(thought))
         if not self._reasoned:
             thought = thought.lstrip()
         if thought:
             self._events.append(ReasoningDelta(thought))
             self._reasoned = True
-        if tag:
+        if tag == _END_THINK or (tag and self._format.calls_end_reasoning):
             self._text = self._text[end + (len(tag) if tag == _END_THINK else 0) :]
             self._read = self._after_reasoning
             return True
+        if tag:
+            self._held, self._text = kept[: len(kept) - len(self._text) + end], self._text[end:]
+            self._try_call(in_section=False)
+            return True
         self._text = "" if self._final else kept
         return False
+
+    # A call inside a reasoning is held back: as long as only calls follow, the reply may end with it.
+
+    def _try_call(self, *, in_section: bool) -> None:
+        self._reader = self._form.reader(self._schemas, in_section=in_section)
+        self._read = self._call_in_reasoning
+
+    def _call_in_reasoning(self) -> bool:
+        assert self._reader is not None
+        if _END_THINK in self._text:
+            return self._still_reasoning(0)
+        try:
+            call = self._reader.read(self._text)
+        except MalformedCallError as error:
+            return self._still_reasoning(max(1, error.position))
+        if call is None:
+            return self._final and self._still_reasoning(len(self._text))
+        self._perhaps.append((call, self._text[: call.end]))
+        self._pass(call.end)
+        self._read = self._behind_call_in_reasoning
+        return True
+
+    def _behind_call_in_reasoning(self) -> bool:
+        try:
+            tag, position = tag_at(self._text, 0, (*self._in_section, *self._begins))
+        except UndecidedError:
+            if not self._final:
+                return False
+            if self._text.strip():
+                return self._still_reasoning(len(self._text))
+            self._events.append(Note("The reasoning was not closed; the calls with which it ends are taken as such."))
+            for call, raw in self._perhaps:
+                self._emit_call(call, raw)
+            self._text, self._held, self._perhaps = "", "", []
+            self._read = self._answer
+            return True
+        if tag is None:
+            return self._still_reasoning(0)
+        self._pass(position)
+        if tag in self._in_section[1:]:
+            self._pass(len(tag))
+        else:
+            self._try_call(in_section=tag in self._in_section)
+        return True
+
+    def _pass(self, count: int) -> None:
+        self._held, self._text = self._held + self._text[:count], self._text[count:]
+
+    def _still_reasoning(self, count: int) -> bool:
+        """What was held back is reasoning after all, and so are `count` characters behind it."""
+        self._quoted = len(self._held) + count
+        self._text, self._held = self._held + self._text, ""
+        self._perhaps = []
+        self._read = self._reasoning
+        return True
 
     def _after_reasoning(self) -> bool:
         self._text = self._text.lstrip("\n")
@@ -165,7 +234,9 @@ class Parser:
             self._give_up(error.position, str(error))
             return True
         if call is not None:
-            self._emit_call(call)
+            self._emit_call(call, self._text[: call.end])
+            self._text = self._text[call.end :]
+            self._read = self._between if self._in_section else self._answer
             return True
         if self._final:
             # What is behind the next end of a call was hardly meant to be part of this one.
@@ -185,8 +256,8 @@ class Parser:
             self._events.append(TextDelta(visible))
             self._after_call = False
 
-    def _emit_call(self, call: Call) -> None:
-        index, raw = self._calls, self._text[: call.end]
+    def _emit_call(self, call: Call, raw: str) -> None:
+        index = self._calls
         self._ids.update(f"{index} {raw}".encode())
         call_id = call.id if call.id and call.id not in self._given else f"call_{self._ids.hexdigest()}"
         self._given.add(call_id)
@@ -196,10 +267,8 @@ class Parser:
             ToolCallEnd(index, raw),
         ]
         self._calls += 1
-        self._text = self._text[call.end :]
         self._space = ""
         self._after_call = True
-        self._read = self._between if self._in_section else self._answer
 
     def _give_up(self, position: int, reason: str) -> None:
         """What was read of a call up to `position` is text."""
@@ -215,9 +284,9 @@ def _name_and_schema(tool: Mapping[str, Any]) -> tuple[str, Any]:
     return function["name"], function.get("parameters")
 
 
-def _first(text: str, tags: Sequence[str]) -> tuple[int, str]:
-    """Where the first of `tags` stands in `text`, and which it is; its length and "" if none does."""
-    found = [(at, tag) for tag in tags if (at := text.find(tag)) >= 0]
+def _first(text: str, tags: Sequence[str], start: int = 0) -> tuple[int, str]:
+    """Where the first of `tags` stands in `text` from `start` on, and which it is; its length and "" if none does."""
+    found = [(at, tag) for tag in tags if (at := text.find(tag, start)) >= 0]
     return min(found, default=(len(text), ""))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramet.chat import declarations
+from ramet.chat.call_messages import CallMessages
 from ramet.chat.events import assistant_message
 from ramet.chat.format import Format
 from ramet.chat.formats import format_of_template
@@ -87,6 +89,8 @@ class Chat:
         self._sight = None if images is None else Sight(images, tokenizer)
         self.format: Format = format_of_template("".join(template.source for template in templates.values()))
         self._templates = templates
+        self._named = {**self.format.named, **tokenizer.named_tokens}
+        self._calls = {name: CallMessages.of(template, self._named) for name, template in templates.items()}
         self._segments = Segments(tokenizer, self.format)
         self._replies = WrittenReplies()
 
@@ -112,24 +116,28 @@ class Chat:
     ) -> Prompt:
         """The prompt for a conversation in OpenAI's chat form.
 
-        `enable_thinking` (if not None) and `template_kwargs` are variables of the template. What is written like a
-        control token inside messages and tools is encoded as ordinary text, so that no content can forge a turn. Where
-        `reply_tokens` knows an assistant's turn, the tokens that the model wrote are used.
+        `enable_thinking` (if not None) and `template_kwargs` are variables of the template; some call the first one
+        `thinking`, so that is set too. What is written like a control token inside messages and tools is encoded as
+        ordinary text, so that no content can forge a turn. Where `reply_tokens` knows an assistant's turn, the tokens
+        that the model wrote are used.
 
         Raises MessageError for messages in the wrong form, TemplateError with what the template says against them.
         """
         given = for_template(messages, sight=self.sees)
         looks = self._sight.looks(given) if self._sight is not None else []
         tools = list(tools) if tools else None
-        variables = {**self.format.named, **self.tokenizer.named_tokens, **template_kwargs, "documents": None}
+        name = "tool_use" if tools and "tool_use" in self._templates else "default"
+        template, calls = self._templates[name], self._calls[name]
+        variables = {**self._named, **template_kwargs, "documents": None, "tools": self._segments.protect(tools)}
         if enable_thinking is not None:
-            variables["enable_thinking"] = enable_thinking
-        variables["tools"] = self._segments.protect(tools)
-        template = self._templates["tool_use" if tools and "tool_use" in self._templates else "default"]
+            variables = {"thinking": enable_thinking, **variables, "enable_thinking": enable_thinking}
+        if tools and declarations.VARIABLE in template.source:
+            variables["tools"] = declarations.sorted_keys(variables["tools"])
+            variables[declarations.VARIABLE] = declarations.typescript(variables["tools"])
 
         def cut(conversation: list[dict[str, Any]], generate: bool) -> list[str]:
-            text = template.render({**variables, "messages": conversation, "add_generation_prompt": generate})
-            return self._segments.cut(_encodable(text))
+            given = {"messages": calls.told(conversation), "add_generation_prompt": generate}
+            return self._segments.cut(_encodable(template.render({**variables, **given})))
 
         conversation = self._segments.protect(without_pixels(given) if looks else given)
         pieces = cut(conversation, add_generation_prompt)

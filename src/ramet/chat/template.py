@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from ramet.chat import formats
+from ramet.chat.efforts import read_efforts
 from ramet.errors import RametError
 from ramet.models.fields import read_json
 
@@ -32,6 +33,10 @@ QWEN3_5 = formats.QWEN3_5.template
 
 class TemplateError(RametError):
     """The chat template refused the conversation, or is itself at fault."""
+
+
+class TemplateStoppedError(TemplateError):
+    """The chat template passed its bounds."""
 
 
 class _RunawayTemplate(Exception):
@@ -48,10 +53,14 @@ class ChatTemplate:
     growth of a string is checked against `SECONDS` and `CHARACTERS`.
     """
 
-    def __init__(self, source: str, origin: str) -> None:
-        """`origin` names the template in errors. Raises TemplateError if it does not compile."""
+    def __init__(self, source: str, origin: str, constants: Mapping[str, Any] | None = None) -> None:
+        """`origin` names the template in errors; `constants` are variables that are always there.
+
+        Raises TemplateError if it does not compile.
+        """
         self.source = source
         self.origin = origin
+        self._constants = dict(constants or {})
         try:
             self._template = _ENVIRONMENT.from_string(source)
         except jinja2.TemplateSyntaxError as error:
@@ -63,11 +72,11 @@ class ChatTemplate:
         """The text for `variables`. Raises TemplateError with what the template said, or what is wrong with it."""
         token = _deadline.set(time.monotonic() + SECONDS)
         try:
-            return self._template.render(variables)
+            return self._template.render({**variables, **self._constants})
         except jinja2.TemplateError as error:
             raise TemplateError(f"The chat template cannot render this conversation: {error}") from error
         except _RunawayTemplate as error:
-            raise TemplateError(f"{self.origin}: the chat template was stopped: {error}") from error
+            raise TemplateStoppedError(f"{self.origin}: the chat template was stopped: {error}") from error
         except RecursionError as error:
             raise TemplateError(f"{self.origin}: the chat template was stopped: it calls itself too deeply") from error
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, AttributeError) as error:
@@ -106,7 +115,9 @@ def load_templates(path: str | Path) -> dict[str, ChatTemplate]:
             raise TemplateError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     format = formats.format_of_folder(folder)
     if "default" not in templates and format is not None and format in formats.UNPUBLISHED:
-        templates["default"] = ChatTemplate(format.template, f"Ramet's own template for {format.name}")
+        efforts = read_efforts(folder) if format is formats.DEEPSEEK_V4 else None
+        origin = f"Ramet's own template for {format.name}"
+        templates["default"] = ChatTemplate(format.template, origin, {"efforts": efforts})
     if "default" not in templates:
         raise TemplateError(
             f"{folder}: no chat template. Put it in chat_template.jinja; a base model that was never trained "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _WRITTEN = {"True": True, "False": False, "None": None}  # as templates that print with Python's str() show them
-_DEEPEST = 16  # nested references and alternatives that are followed in a schema
+_GROUPS = ("anyOf", "oneOf", "allOf")
 
 
 def typed(text: str, schema: Any, root: Any) -> Any:
@@ -40,12 +40,42 @@ def plain_json(text: str) -> Any:
         return text
 
 
-def types_of(schema: Any, root: Any, depth: int = 0) -> set[str]:
+def property_of(schema: Any, name: str) -> Any:
+    """The schema of an object's property: where it is declared, else that of additional ones; None without any."""
+    declared = declarations_of(schema, name)
+    if declared:
+        return declared[0] if len(declared) == 1 else {"anyOf": declared}
+    others = schema.get("additionalProperties") if isinstance(schema, Mapping) else None
+    return others if isinstance(others, Mapping) else None
+
+
+def declarations_of(schema: Any, name: str) -> list[Any]:
+    """The schemas that an object's schema, its alternatives and parts included, declares a property by."""
+    return _declarations(schema, name, schema, set())
+
+
+def _declarations(schema: Any, name: str, root: Any, seen: set[str]) -> list[Any]:
+    if not isinstance(schema, Mapping):
+        return []
+    if isinstance(schema.get("$ref"), str):
+        return _declarations(_resolve(schema["$ref"], root, seen), name, root, seen)
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) and name in properties:
+        return [properties[name]]
+    parts = [part for group in _GROUPS if isinstance(schema.get(group), list) for part in schema[group]]
+    return [found for part in parts for found in _declarations(part, name, root, seen)]
+
+
+def types_of(schema: Any, root: Any) -> set[str]:
     """The JSON types that `schema` names; empty if it leaves them open."""
-    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+    return _types(schema, root, set())
+
+
+def _types(schema: Any, root: Any, seen: set[str]) -> set[str]:
+    if not isinstance(schema, Mapping):
         return set()
     if isinstance(schema.get("$ref"), str):
-        return types_of(_resolve(schema["$ref"], root), root, depth + 1)
+        return _types(_resolve(schema["$ref"], root, seen), root, seen)
     named = schema.get("type")
     if isinstance(named, str):
         return {named}
@@ -56,16 +86,18 @@ def types_of(schema: Any, root: Any, depth: int = 0) -> set[str]:
     if isinstance(schema.get("enum"), list):
         return {name for value in schema["enum"] for name in _name_of(value)}
     types: set[str] = set()
-    for group in ("anyOf", "oneOf", "allOf"):
+    for group in _GROUPS:
         if isinstance(schema.get(group), list):
             for part in schema[group]:
-                types |= types_of(part, root, depth + 1)
+                types |= _types(part, root, seen)
     return types
 
 
-def _resolve(reference: str, root: Any) -> Any:
-    if not reference.startswith("#"):
+def _resolve(reference: str, root: Any, seen: set[str]) -> Any:
+    """What a reference in `root` names; None for one that was `seen` before."""
+    if not reference.startswith("#") or reference in seen:
         return None
+    seen.add(reference)
     found = root
     for step in reference.removeprefix("#").strip("/").split("/"):
         step = step.replace("~1", "/").replace("~0", "~")

@@ -24,6 +24,11 @@ from ramet.engine.request import Sampling
 _ANY_ORDER_LIMIT = 60
 """A set of used parameters is a 64-bit number in the grammar; functions with more take them in declared order."""
 
+_OF_ALL = (
+    "allOf", "anyOf", "oneOf", "not", "if", "dependentRequired", "dependentSchemas", "patternProperties",
+    "minProperties", "maxProperties", "propertyNames",
+)  # fmt: skip
+"""What a schema may say of parameters together."""
 _BOUNDS = ("pattern", "minLength", "maxLength")
 
 
@@ -130,6 +135,7 @@ def _call(rule: str, name: str, schema: Mapping[str, Any], spaced: _Spaced) -> s
         number = f"{rule}_count: /[0-9]{{1,4}}/\n" if count else ""
         head = head.replace("COUNT", f"{rule}_count")
         return f"{rule}: {head} {rule}_json {spaced.marks(closing)}\n{rule}_json: {body}\n{number}"
+    schema = _enforceable(schema, what)
     properties = schema.get("properties") or {}
     if not isinstance(properties, Mapping):
         raise GrammarError(f"{what}: properties must be an object, not {type(properties).__name__}")
@@ -144,8 +150,10 @@ def _call(rule: str, name: str, schema: Mapping[str, Any], spaced: _Spaced) -> s
     if not properties:
         if "properties" in schema or schema.get("additionalProperties") is False:
             return f"{rule}: {head} {tail}\n"
+        others = schema.get("additionalProperties")
+        others = others if isinstance(others, Mapping) and others else {"type": "string"}
         return f"{rule}: {head} {rule}_any* {tail}\n" + _value(
-            f"{rule}_any", None, {"type": "string"}, {}, what, spaced
+            f"{rule}_any", None, others, definitions, f"{what}, additional parameters", spaced
         )
     values = []
     for index, (key, part) in enumerate(properties.items()):
@@ -162,6 +170,25 @@ def _call(rule: str, name: str, schema: Mapping[str, Any], spaced: _Spaced) -> s
     lines = [f'{rule}_set::_: "" %if {complete}']
     lines += [f"    | {rule}_{i} {rule}_set::set_bit({i}) %if bit_clear({i})" for i in range(len(properties))]
     return f"{rule}: {head} {rule}_set::0x0 {tail}\n" + "\n".join(lines) + "\n" + "".join(values)
+
+
+def _enforceable(schema: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """The schema of an object that one of parameters refers to, if it does.
+
+    Raises GrammarError for what says more of them than their names and values.
+    """
+    seen = []
+    while isinstance(reference := schema.get("$ref"), str):
+        section, _, name = reference.removeprefix("#/").partition("/")
+        found = (schema.get(section) or {}).get(name) if section in ("$defs", "definitions") else None
+        if not isinstance(found, Mapping) or reference in seen:
+            raise GrammarError(f"{what}: $ref {reference!r} names nothing in it")
+        seen.append(reference)
+        schema = {**{key: schema[key] for key in ("$defs", "definitions") if key in schema}, **found}
+    for key in _OF_ALL:
+        if key in schema:
+            raise GrammarError(f"{what}: {key} cannot be enforced where each parameter is written by itself")
+    return schema
 
 
 def _value(rule: str, key: str | None, schema: Any, definitions: Mapping[str, Any], what: str, spaced: _Spaced) -> str:

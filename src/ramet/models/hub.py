@@ -22,6 +22,7 @@ _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "encoding/encoding_dsv4.py",  # its words for efforts of reasoning are read, nothing in it is run
     "preprocessor_config.json",
     "video_preprocessor_config.json",
     "model.safetensors.index.json",

@@ -125,7 +125,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     try:
-        upright = ImageOps.exif_transpose(image)
+        upright = _eight_bits(ImageOps.exif_transpose(image))
         if "A" in upright.getbands() or upright.info.get("transparency") is not None:
             clear = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
@@ -134,6 +134,18 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
         raise ImageError("there is not enough memory to read it") from None
     except Exception as error:  # decoders raise what they like
         raise ImageError(f"it cannot be read ({_said(error)}): is it cut off?") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits a pixel by its upper ones, as colour is read: Pillow would cut nearly all of it to white."""
+    if not image.mode.startswith("I"):
+        return image
+    wide = np.asarray(image)
+    grey = Image.fromarray((wide >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if clear is None:
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8))))
 
 
 def _said(error: Exception) -> str:

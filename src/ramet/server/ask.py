@@ -92,15 +92,22 @@ def check_tools(tools: Sequence[Tool] | None, path: str) -> None:
         seen.add(name)
 
 
+def callable_tools(ask: Ask) -> list[Tool]:
+    """The tools that a reply may call."""
+    if not ask.tools or ask.choice.mode == "none":
+        return []
+    names = ask.choice.names
+    return [tool for tool in ask.tools if names is None or tool["function"]["name"] in names]
+
+
 def reply_grammar(ask: Ask, format: Format, *, after_reasoning: bool) -> Grammar | None:
     """The grammar that the request holds the reply to; None: the model may write freely.
 
     Raises GrammarError where a schema cannot be enforced.
     """
-    choice = ask.choice
+    choice, allowed = ask.choice, callable_tools(ask)
     if not ask.tools or choice.mode == "none":
         return None if ask.form is None else Grammar.json_schema(ask.form.json_schema, after_reasoning=after_reasoning)
-    allowed = [tool for tool in ask.tools if choice.names is None or tool["function"]["name"] in choice.names]
     strict = any(tool["function"].get("strict") for tool in allowed)
     if choice.mode == "auto" and choice.names is None and choice.parallel and not strict and ask.form is None:
         return None
@@ -120,8 +127,9 @@ _RENDERERS_OWN = ("self", "messages", "tools", "add_generation_prompt", "reply_t
 def template_variables(effort: str | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The variables for the template: those `given` as chat_template_kwargs, and what a reasoning effort means.
 
-    A template can only think or not, so the efforts "none" and "minimal" mean not; `enable_thinking` among the
-    variables comes first. Raises `ApiError` if a variable is not the client's to set.
+    The efforts "none" and "minimal" mean not to think; any other is the template's variable `reasoning_effort`, which
+    asks for it in its own words, refuses it, or takes no notice. What is among the variables comes first. Raises
+    `ApiError` if a variable is not the client's to set.
     """
     variables = dict(given or {})
     for name in _RENDERERS_OWN:
@@ -130,8 +138,10 @@ def template_variables(effort: str | None, given: Mapping[str, Any] | None) -> d
     think = variables.get("enable_thinking")
     if think is not None and not isinstance(think, bool):
         raise bad_request("enable_thinking is true or false", "chat_template_kwargs.enable_thinking", "invalid_type")
-    if think is None and effort is not None:
-        variables["enable_thinking"] = effort not in ("none", "minimal")
+    if effort is not None:
+        thinks = effort not in ("none", "minimal")
+        variables |= {"enable_thinking": thinks} if think is None else {}
+        variables = {"reasoning_effort": effort, **variables} if thinks else variables
     return variables
 
 

@@ -72,13 +72,16 @@ def _message(message: Message, path: str, sees: bool) -> ChatMessage:
     content = content_of(message.content, f"{path}.content", sees=sees)
     if role == "tool" and message.tool_call_id is None:
         raise bad_request("a tool's message needs the id of the call that it answers", f"{path}.tool_call_id")
-    if content is None and not (role == "assistant" and (message.tool_calls or message.reasoning_content)):
+    reasoning = message.reasoning if message.reasoning_content is None else message.reasoning_content
+    if content is None and not (role == "assistant" and (message.tool_calls or reasoning)):
         raise bad_request(f"a message of role {message.role!r} needs content", f"{path}.content")
     converted: ChatMessage = {"role": role, "content": content}
     if message.tool_calls and role == "assistant":
         converted["tool_calls"] = [call.model_dump() for call in message.tool_calls]
-    if message.reasoning_content is not None and role == "assistant":
-        converted["reasoning_content"] = message.reasoning_content
+    if reasoning is not None and role == "assistant":
+        converted["reasoning_content"] = reasoning
+    if message.name is not None:
+        converted["name"] = message.name
     if role == "tool":
         converted["tool_call_id"] = message.tool_call_id
     return converted

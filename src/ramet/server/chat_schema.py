@@ -58,6 +58,8 @@ class Message(Part):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    """Another name for it, which some clients send back."""
 
 
 class FunctionDefinition(Part):

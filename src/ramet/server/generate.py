@@ -14,7 +14,7 @@ from ramet.engine.grammar import GrammarError
 from ramet.engine.runtime import Runtime
 from ramet.engine.tool_grammar import without_calls
 from ramet.errors import RametError
-from ramet.server.ask import Ask, reply_grammar
+from ramet.server.ask import Ask, callable_tools, reply_grammar
 from ramet.server.continuation import continue_node
 from ramet.server.errors import ApiError, bad_request
 from ramet.server.reply import Piece, TokenLogprob
@@ -104,7 +104,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
             f"the prompt has {len(prompt.tokens)} tokens; this server takes at most {longest}",
             code="context_length_exceeded",
         )
-    sampling = ask.sampling
+    sampling, tools = ask.sampling, callable_tools(ask)
     if ask.tools and ask.choice.mode == "none":
         sampling = without_calls(sampling, runtime.tokenizer.token_id(runtime.chat.format.call_token))
     request = Request(
@@ -116,7 +116,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         continued=prompt.continued,
         sampling=sampling,
         grammar=_grammar(ask, prompt, runtime.chat.format),
-        parse_reply=lambda text: runtime.chat.parse(text, ask.tools, prompt),
+        parse_reply=lambda text: runtime.chat.parse(text, tools, prompt),
         pin_seconds=settings.pin_seconds,
         store=ask.store,
     )
@@ -124,7 +124,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         handle = runtime.engine.submit(request)
     except RametError as error:
         raise bad_request(str(error)) from None
-    return Generation(prompt, handle, [runtime.chat.parser(ask.tools, prompt) for _ in range(sampling.n)])
+    return Generation(prompt, handle, [runtime.chat.parser(tools, prompt) for _ in range(sampling.n)])
 
 
 def prepare(runtime: Runtime, ask: Ask) -> Prompt:

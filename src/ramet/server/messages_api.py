@@ -15,7 +15,18 @@ from ramet.chat import ReasoningDelta, TextDelta, ToolCallArguments, ToolCallSta
 from ramet.engine import FinishEvent, Sampling
 from ramet.server import sse
 from ramet.server.answer import extension
-from ramet.server.ask import Ask, ChatMessage, Content, TextForm, Tool, ToolChoice, check_tools, choose, not_served
+from ramet.server.ask import (
+    Ask,
+    ChatMessage,
+    Content,
+    TextForm,
+    Tool,
+    ToolChoice,
+    check_tools,
+    choose,
+    not_served,
+    template_variables,
+)
 from ramet.server.errors import ApiError, Dialect, bad_request
 from ramet.server.fields import parse_body
 from ramet.server.generate import prepare
@@ -82,13 +93,15 @@ def question(body: CountTokensRequest, sampling: Sampling, *, sees: bool) -> Ask
         raise bad_request("the last message must be the user's: a reply cannot be begun for the model", "messages")
     tools = _tools(body)
     output = body.output_config.format if body.output_config is not None else None
+    effort = body.output_config.effort if body.output_config is not None else None
+    thinks = body.thinking is not None and body.thinking.type != "disabled"
     return Ask(
         messages=chat,
         sampling=sampling,
         tools=tools,
         choice=_tool_choice(body, tools),
         form=TextForm(output.schema_) if output is not None else None,
-        template_variables={"enable_thinking": body.thinking is not None and body.thinking.type != "disabled"},
+        template_variables=template_variables(effort if thinks else "none", {"enable_thinking": thinks}),
     )
 
 

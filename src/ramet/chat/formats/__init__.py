@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from ramet.chat.format import Format
-from ramet.chat.formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V4, DEEPSEEK_V32
+from ramet.chat.formats.deepseek import DEEPSEEK_V3, DEEPSEEK_V4, DEEPSEEK_V31, DEEPSEEK_V32
 from ramet.chat.formats.glm5 import GLM5
 from ramet.chat.formats.kimi_k25 import KIMI_K25
 from ramet.chat.formats.minimax_m2 import MINIMAX_M2
 from ramet.chat.formats.qwen3_5 import QWEN3_5
 from ramet.models.fields import read_json
 
-FORMATS = (MINIMAX_M2, KIMI_K25, GLM5, DEEPSEEK_V32, DEEPSEEK_V4, DEEPSEEK_V3, QWEN3_5)
-"""In the order in which templates are tried: V3.2's marks before V4's, which its template has too."""
+FORMATS = (MINIMAX_M2, KIMI_K25, GLM5, DEEPSEEK_V32, DEEPSEEK_V4, DEEPSEEK_V3, DEEPSEEK_V31, QWEN3_5)
+"""In the order in which templates are tried: V3.2 before V4 and V3 before V3.1, whose marks its template has too."""
 
 UNPUBLISHED = (DEEPSEEK_V32, DEEPSEEK_V4)
 """Formats whose checkpoints come with no template."""
 
 __all__ = [
-    "DEEPSEEK_V3", "DEEPSEEK_V4", "DEEPSEEK_V32", "FORMATS", "GLM5", "KIMI_K25", "MINIMAX_M2", "QWEN3_5", "UNPUBLISHED",
-    "format_of_folder", "format_of_template",
+    "DEEPSEEK_V3", "DEEPSEEK_V4", "DEEPSEEK_V31", "DEEPSEEK_V32", "FORMATS", "GLM5", "KIMI_K25", "MINIMAX_M2",
+    "QWEN3_5", "UNPUBLISHED", "format_of_folder", "format_of_template",
 ]  # fmt: skip
 
 

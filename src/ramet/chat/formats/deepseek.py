@@ -1,4 +1,4 @@
-"""DeepSeek: JSON in fences in V3; in V3.2 and V4, DSML, tags whose parameters say whether they are text or JSON."""
+"""DeepSeek: JSON in fences in V3, bare in V3.1; in V3.2 and V4 DSML, tags that say of each value if it is text."""
 
 import re
 
@@ -8,6 +8,25 @@ from ramet.chat.json_calls import JsonForm
 
 _BEGIN, _END = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 _USER, _ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
+
+
+_V3_CONTROL = (
+    _BEGIN,
+    _END,
+    _USER,
+    _ASSISTANT,
+    "<｜tool▁outputs▁begin｜>",
+    "<｜tool▁outputs▁end｜>",
+    "<｜tool▁output▁begin｜>",
+    "<｜tool▁output▁end｜>",
+)
+_V3_TAGS = (
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>",
+)
 
 
 def _dsml(section: str) -> TagForm:
@@ -79,22 +98,30 @@ DEEPSEEK_V3 = Format(
     cut=f"{_END}|{_ASSISTANT}|<｜tool▁outputs▁end｜>",
     header=r"(?P<role><｜User｜>|<｜tool▁outputs▁begin｜>)",
     roles={_USER: "user", "<｜tool▁outputs▁begin｜>": "tool"},
-    control=(
-        _BEGIN,
-        _END,
-        _USER,
-        _ASSISTANT,
-        "<｜tool▁outputs▁begin｜>",
-        "<｜tool▁outputs▁end｜>",
-        "<｜tool▁output▁begin｜>",
-        "<｜tool▁output▁end｜>",
+    control=_V3_CONTROL,
+    tags=_V3_TAGS,
+    named={"bos_token": _BEGIN},
+)
+DEEPSEEK_V31 = Format(
+    name="deepseek_v31",
+    model_types=(),
+    marks=("<｜tool▁sep｜>",),
+    calls=JsonForm(
+        section=("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+        opening=("<｜tool▁call▁begin｜>",),
+        separator="<｜tool▁sep｜>",
+        ending=("<｜tool▁call▁end｜>",),
+        name=re.compile(r"(?P<name>.+)"),
     ),
-    tags=(
-        "<｜tool▁calls▁begin｜>",
-        "<｜tool▁calls▁end｜>",
-        "<｜tool▁call▁begin｜>",
-        "<｜tool▁sep｜>",
-        "<｜tool▁call▁end｜>",
+    layout=Layout(
+        section=("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+        call=("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"),
     ),
+    ends=(_END,),
+    cut=f"{_END}|{_ASSISTANT}|<｜tool▁output▁end｜>(?!<｜tool▁output▁begin｜>)",
+    header=r"(?P<role><｜User｜>|<｜tool▁output▁begin｜>)",
+    roles={_USER: "user", "<｜tool▁output▁begin｜>": "tool"},
+    control=_V3_CONTROL,
+    tags=_V3_TAGS,
     named={"bos_token": _BEGIN},
 )
