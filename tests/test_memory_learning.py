@@ -77,7 +77,7 @@ def test_a_signal_that_is_always_the_same_is_left_alone() -> None:
     values = dice.normal(size=(30, SIGNALS)).astype(np.float32)
     values[:, 3], values[:, 5] = 0, 7.3
     share = np.eye(30, dtype=np.float32)[4]
-    weights = adapted([(values, share)])
+    weights = adapted([(values, share)], values.std(0))
     assert (weights.window, weights.after) == (DEFAULT.window, DEFAULT.after)
     assert weights != DEFAULT and max(map(abs, (weights.lexical, weights.dense, weights.words))) < 5
-    assert adapted([]) == DEFAULT
+    assert adapted([], values.std(0)) == DEFAULT

@@ -106,23 +106,29 @@ def fit(examples: Sequence[Example]) -> Weights:
     """
     if not examples:
         raise ValueError("weights cannot be fitted to no examples")
-    return _fitted(examples, np.zeros(SIGNALS), pull=1e-3 * len(examples), rate=0.05, steps=80)
+    spread = np.concatenate([values for values, _ in examples]).std(0)
+    return _fitted(examples, spread, np.zeros(SIGNALS), pull=1e-3 * len(examples), rate=0.05, steps=80)
 
 
-def adapted(examples: Sequence[Example], start: Weights = DEFAULT) -> Weights:
-    """Weights near `start` that give the answers of a few examples a higher share; `start` without any."""
+def adapted(examples: Sequence[Example], spread: Floats, start: Weights = DEFAULT) -> Weights:
+    """Weights near `start` that give the answers of a few examples a higher share; `start` without any.
+
+    `spread`: the standard deviation of each signal over all candidates, of which the examples may have but a few.
+    """
     if not examples:
         return start
-    return _fitted(examples, np.array(astuple(start)), pull=10.0, rate=0.02, steps=60)
+    return _fitted(examples, spread, np.array(astuple(start)), pull=40.0, rate=0.02, steps=60)
 
 
-def _fitted(examples: Sequence[Example], start: NDArray[np.float64], pull: float, rate: float, steps: int) -> Weights:
+def _fitted(
+    examples: Sequence[Example], spread: Floats, start: NDArray[np.float64], pull: float, rate: float, steps: int
+) -> Weights:
     """Adam on the mean cross-entropy and, shared by the examples, `pull` / 2 times the square of the way from `start`.
 
     Weights are of signals of unit variance there, so that a step means the same for all.
     """
-    spread = np.concatenate([values for values, _ in examples]).std(0).astype(np.float64) + 1e-6
     tells = spread > 1e-3  # what is the same for all candidates is left alone
+    spread = np.where(tells, spread, 1.0)
     scaled = [(values / spread, share) for values, share in examples]
     w, mean, square = start * spread, np.zeros(SIGNALS), np.zeros(SIGNALS)
     for step in range(1, steps + 1):

@@ -24,6 +24,8 @@ _KEPT = 200
 _RIVALS = 50
 """Candidates that are kept of each, beside those of its answers that are not among them."""
 
+_NONE = np.zeros(SIGNALS, np.float32)
+
 
 def learned(store: Store) -> Weights:
     """The weights that the memory has learnt; `DEFAULT` where it was told nothing."""
@@ -49,6 +51,7 @@ def learn(store: Store, question: Question, ids: Collection[str]) -> int:
         )
     signals, share = contested(found.values, share)
     new = {
+        "spread": found.values.std(0).tolist(),
         "ids": sorted(stored),
         "answers": np.flatnonzero(share).tolist(),
         "signals": base64.b64encode(signals.astype("<f2").tobytes()).decode(),
@@ -62,7 +65,7 @@ def learn(store: Store, question: Question, ids: Collection[str]) -> int:
 def contested(values: Floats, share: Floats) -> Example:
     """Of a question's candidates, [candidates, SIGNALS], the answers and those that come nearest to them as shipped.
 
-    Fewer and closer rivals teach more from a few questions than all candidates do.
+    As much is learnt from these as from all.
     """
     kept = sorted({at for at, _ in best(values, _RIVALS)} | set(np.flatnonzero(share).tolist()))
     return values[kept], share[kept] / max(float(share.sum()), 1.0)
@@ -86,7 +89,8 @@ def _answered(store: Store) -> list[dict[str, Any]]:
 
 def _write(store: Store, questions: Sequence[dict[str, Any]]) -> None:
     store.note(_ANSWERED, json.dumps(questions))
-    store.note(_WEIGHTS, json.dumps(astuple(adapted([_example(one) for one in questions]))))
+    spread = np.array([question["spread"] for question in questions], np.float32).mean(0) if questions else _NONE
+    store.note(_WEIGHTS, json.dumps(astuple(adapted([_example(one) for one in questions], spread))))
 
 
 def _example(question: dict[str, Any]) -> Example:
