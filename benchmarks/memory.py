@@ -31,12 +31,14 @@ from ramet.memory.recall import (
     LEXICAL_AND_DENSE,
     LINEAR,
     SIGNALS,
+    Pool,
     Weights,
     adapted,
     fit,
     pool,
     ranked,
 )
+from ramet.memory.recall.chain import chained
 from ramet.memory.recall.learning import contested
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.recall.selector import STRUCTURES
@@ -100,15 +102,20 @@ def dense(index: Index, question: Question, k: int = DEPTHS[-1]) -> list[Hit]:
 
 
 def candidates(index: Index, question: Question) -> tuple[list[str], NDArray[np.float32]]:
-    """Ids and signals of the candidates, asked once for a question."""
+    """Ids and signals of the candidates."""
+    found = surveyed(index, question)
+    return found.ids, found.values
+
+
+def surveyed(index: Index, question: Question) -> Pool:
+    """The candidates, asked for once for a question."""
     key = (str(question.conversation), question.text)
     if key not in _known:
-        found = pool(index, question)
-        _known[key] = found.ids, found.values
+        _known[key] = pool(index, question)
     return _known[key]
 
 
-_known: dict[tuple[str, str], tuple[list[str], NDArray[np.float32]]] = {}
+_known: dict[tuple[str, str], Pool] = {}
 
 
 def fused(weights: Weights) -> Method:
@@ -234,6 +241,10 @@ def main() -> None:
         "soft fusion": fused(DEFAULT),
         "soft fusion, left out": lambda i, q: ranked(*candidates(i, q), DEPTHS[-1], fitted[str(q.conversation)]),
     }
+    for hops in (1, 2):
+        methods[f"chained, {hops} hops, left out"] = lambda i, q, hops=hops: chained(  # type: ignore[misc]
+            surveyed(i, q), DEPTHS[-1], fitted[str(q.conversation)], hops
+        )
     questions = [one.question for one in asked]
     flux = fluxmem(store, questions, [one.evidence for one in asked])
     best, reads = hymem(store, questions, embedder, [fitted[str(q.conversation)] for q in questions])

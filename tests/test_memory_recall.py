@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ramet.memory.base import Hit, Question, Turn
-from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Weights, fit, pool, ranked, recall
+from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Pool, Weights, fit, pool, ranked, recall
+from ramet.memory.recall.chain import chained
 from ramet.memory.recall.gate import Gate, posterior, unit
 from ramet.memory.recall.question import Asked
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
@@ -85,6 +86,18 @@ def test_a_turn_beside_is_recalled_only_as_an_answer() -> None:
         found = recall(store, Question("Which city did he move to?", conversation="c"), 9)
         assert {hit.id for hit in found} == {"t0", "t1", "t4"}
         assert all(0 < hit.score < 1 for hit in found) and sum(hit.score for hit in found) == pytest.approx(1)
+
+
+def test_evidence_speaks_for_what_goes_with_it() -> None:
+    values = np.zeros((4, SIGNALS), np.float32)
+    values[:, 0] = [3, 1, 1.2, 0]
+    vectors = np.array([[1, 0, 0], [0.9, 0.436, 0], [0, 0, 1], [0, 1, 0]], np.float32)
+    found = Pool([], values, vectors, ["a", "b", "c", "d"])
+    assert [hit.id for hit in chained(found, 4, Weights(lexical=1), hops=0)] == ["a", "c", "b", "d"]
+    assert [hit.id for hit in chained(found, 4, Weights(lexical=1))] == ["a", "b", "c", "d"]
+    bare = Pool([], values, np.zeros((4, 0), np.float32), found.ids)
+    assert [hit.id for hit in chained(bare, 2, Weights(lexical=1))] == ["a", "c"]
+    assert chained(Pool([], values[:0], vectors[:0], []), 3) == []
 
 
 def test_fit_finds_the_signal_that_tells() -> None:
