@@ -167,7 +167,8 @@ def learnt(index: Index, told: list[Asked]) -> Weights:
         ids, values = candidates(index, one.question)
         share = np.array([id in one.evidence for id in ids], np.float32)
         if share.any():
-            known.append(contested(values, share))
+            kept = contested(values, share)
+            known.append((values[kept], share[kept] / share.sum()))
             spreads.append(values.std(0))
     return adapted(known, np.mean(spreads[1:] or spreads, 0))
 

@@ -198,7 +198,7 @@ def test_summaries_that_a_model_wrote_come_first(store: SqliteStore) -> None:
     written = Turn("w", "c", "1", 0, "", "Bob moved north.", kind="summary", sources=("t0", "t1"))
     fact = Turn("f", "c", "1", 0, "", "Bob has a violin.", kind="fact", sources=("t1",))
     store.add([written, fact])
-    assert [one.id for one in summaries(store, "c") if one.session == "1"] == ["w"]
+    assert [one.id for one in summaries(store, "c") if one.session == "1"] == ["w", "s_t2"]
     reader = HyMem(store, "c", SqliteStore(None), None)
     light = reader.read(Question("Where did Bob move?", conversation="c"))
     assert not light.deep and light.turns[0].sources == ("t0", "t1")

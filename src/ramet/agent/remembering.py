@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -22,7 +23,7 @@ class Remembering:
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
-        self.session = now().isoformat(" ")
+        self.session = f"{now().isoformat(' ')} {secrets.token_hex(2)}"
 
     def toolbox(self, place: Callable[[], Node | None]) -> Toolbox:
         """The memory's tools. What the model remembers has the time of the call and the node at `place`."""
@@ -44,6 +45,10 @@ class Remembering:
 
         `asked` is when the user spoke; the assistant did now.
         """
+        with self.memory.store.writing():
+            return self._keep(nodes, asked)
+
+    def _keep(self, nodes: Sequence[Node], asked: datetime) -> int:
         new = 0
         for node in nodes:
             message = node.message or {}

@@ -136,11 +136,12 @@ class Memory:
         """Take it that the turns `ids` answered a question: what is recalled later is weighed accordingly.
 
         The other arguments are those with which it was asked. Returns how many questions it has learnt from; the
-        latest 200 are kept, as signals without text. Raises MemoryStoreError if the answers are not stored, or too far
-        from the question for any search to find them.
+        latest 200 are kept, as signals and ids, without text. Raises MemoryStoreError if the answers are not stored, or
+        too far from the question for any search to find them.
         """
         vector = self.embedder.embed([question])[0] if self.embedder is not None else None
-        return learning.learn(self.store, Question(question, vector, conversation, time), ids)
+        answers = [ids] if isinstance(ids, str) else ids
+        return learning.learn(self.store, Question(question, vector, conversation, time), answers)
 
     def derive(self, model: Model, conversation: str | None = None, *, progress: Progress | None = None) -> Derived:
         """Have a model write summaries and facts of what was said and has none yet; `conversation` None: of all.
@@ -157,8 +158,9 @@ class Memory:
 
     def forget(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and everything that was derived from any of them; the ids of all that is gone."""
-        gone = self.store.delete(ids)
-        learning.unlearn(self.store, gone)
+        with self.store.writing():
+            gone = self.store.delete(ids)
+            learning.unlearn(self.store, gone)
         return gone
 
     def forget_conversation(self, conversation: str) -> list[str]:

@@ -357,7 +357,9 @@ class SqlStore(ABC):
             for id, by in self._rows("SELECT id, superseded_by FROM turns WHERE superseded_by {in}", list(part)):
                 until: datetime | None = None
                 successor: str | None = by
-                while successor in removed:
+                seen = set[str]()  # imported facts may name each other in a circle
+                while successor in removed and successor not in seen:
+                    seen.add(successor)
                     until, successor = removed[successor].valid_to, removed[successor].superseded_by
                 changed.append((successor, until.isoformat() if until else None, id))
         self._many("UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?", changed)

@@ -136,9 +136,9 @@ class SqliteStore(SqlStore):
         self._guarded(lambda: self._patiently(lambda: self._database.execute("COMMIT")))
         if self._purge:
             # The log still has the pages as they were. A process that reads just now may keep it for a while longer.
-            self._purge = False
             with suppress(sqlite3.OperationalError):
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                busy = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._purge = bool(busy)  # then again after the next write
 
     def _rollback(self) -> None:
         if self._database.in_transaction:

@@ -7,7 +7,7 @@ needs no language model. `Memory.recall` does not use it: docs/memory.md has bot
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,7 +31,9 @@ _RANK = 60
 
 @dataclass(slots=True)
 class FluxMem:
-    """The episodes of a conversation, and what is recalled from them. Not safe to use from several threads at once."""
+    """The episodes of a conversation as it was read, and what is recalled from them: turns that are forgotten or said
+    later are not seen. Not safe to use from several threads at once.
+    """
 
     levels: Levels
     structures: list[Structure]
@@ -69,7 +71,7 @@ class FluxMem:
 
     def recall(self, question: Question, k: int, base: Base | None = None) -> list[Hit]:
         """The `k` best turns; each has its own score and what its episode's structure lends it. Notes what was read."""
-        scores = (base or reciprocal)(self.index, question)
+        scores = (base or reciprocal)(self.index, replace(question, conversation=self.conversation))
         found = dict(scores)
         for ids, lent in self._links:
             own = np.array([scores.get(id, 0.0) for id in ids])

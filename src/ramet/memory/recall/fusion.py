@@ -117,18 +117,25 @@ def adapted(examples: Sequence[Example], spread: Floats, start: Weights = DEFAUL
     """
     if not examples:
         return start
-    return _fitted(examples, spread, np.array(astuple(start)), pull=40.0, rate=0.02, steps=60)
+    return _fitted(examples, spread, np.array(astuple(start)), pull=40.0, rate=0.02, steps=60, least=0.3)
 
 
 def _fitted(
-    examples: Sequence[Example], spread: Floats, start: NDArray[np.float64], pull: float, rate: float, steps: int
+    examples: Sequence[Example],
+    spread: Floats,
+    start: NDArray[np.float64],
+    pull: float,
+    rate: float,
+    steps: int,
+    least: float = 1e-3,
 ) -> Weights:
     """Adam on the mean cross-entropy and, shared by the examples, `pull` / 2 times the square of the way from `start`.
 
-    Weights are of signals of unit variance there, so that a step means the same for all.
+    Weights are of signals of unit variance there, so that a step means the same for all; a `spread` below `least`, of a
+    signal that hardly any candidate has, counts as that, so that one answer cannot make it decide all others.
     """
     tells = spread > 1e-3  # what is the same for all candidates is left alone
-    spread = np.where(tells, spread, 1.0)
+    spread = np.maximum(spread, least)
     scaled = [(values / spread, share) for values, share in examples]
     w, mean, square = start * spread, np.zeros(SIGNALS), np.zeros(SIGNALS)
     for step in range(1, steps + 1):

@@ -1,7 +1,8 @@
 """FluxMem's Beta-mixture gate (arXiv 2602.14038): which episodes a new page joins, with its fault mended.
 
 As published, the similarities of one page are scaled so that the best becomes 1 and the best is always kept: no second
-episode ever opens. Here the mixture is fitted to the cosines of all pages so far, unscaled, and nothing need be kept.
+episode ever opens. Here the mixture is fitted to the last 2,000 cosines, of this page and those before,
+unscaled, and nothing need be kept.
 """
 
 from __future__ import annotations

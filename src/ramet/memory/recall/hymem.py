@@ -45,7 +45,7 @@ class Reading:
 
 
 class HyMem:
-    """The summaries of a conversation, over its turns."""
+    """The summaries of a conversation as it was read; turns that are forgotten or said later are not seen."""
 
     def __init__(self, index: Index, conversation: str, scratch: Store, embedder: Embedder | None) -> None:
         """`scratch`: an empty store that keeps the summaries for this reader, such as `SqliteStore(None)`."""
@@ -83,19 +83,22 @@ class HyMem:
 
 
 def summaries(index: Index, conversation: str) -> Iterator[Turn]:
-    """The summaries of a conversation, by session: those that are stored, else one sentence of each exchange."""
+    """The summaries of a conversation, by session: those that are stored, and a sentence of each other exchange."""
     said = {session: index.session_turns(conversation, session) for session in index.sessions(conversation)}
     rarity = _rarity(turn.text for turns in said.values() for turn in turns)
+    given = set[str]()
     for session, turns in said.items():
         place = {turn.id: turn.position for turn in turns}
         written = [id for ids in index.derived(list(place)).values() for id in ids]
         stored = [turn for turn in index.turns(list(dict.fromkeys(written))) if turn.kind == "summary"]
-        if stored:
-            for turn in stored:
-                first = min((place[source] for source in turn.sources if source in place), default=turn.position)
-                yield replace(turn, session=session, position=first)
-            continue
+        for turn in stored:
+            if turn.id not in given:
+                given.add(turn.id)
+                yield replace(turn, session=session, position=min(place.get(s, turn.position) for s in turn.sources))
+        told = {source for turn in stored for source in turn.sources}
         for page in pages(turns, np.zeros((len(turns), 1), np.float32)):
+            if any(turn.id in told for turn in page.turns):
+                continue
             turn, sentence = max(
                 ((turn, sentence) for turn in page.turns for sentence in _SENTENCE.split(turn.text)),
                 key=lambda pair: _said(pair[1], rarity),
