@@ -39,6 +39,7 @@ from ramet.memory.recall import (
     ranked,
 )
 from ramet.memory.recall.chain import chained
+from ramet.memory.recall.fluxmem import reciprocal as fluxmem_base
 from ramet.memory.recall.learning import contested
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.recall.selector import STRUCTURES
@@ -84,11 +85,8 @@ def load(file: Path, captions: bool = True) -> tuple[list[Turn], list[Asked]]:
 
 
 def reciprocal(index: Index, question: Question) -> list[Hit]:
-    """Both searches, whole, by reciprocal rank (60)."""
-    scores: dict[str, float] = {}
-    for hits in (lexical(index, question, 1000), dense(index, question, 1000)):
-        for rank, hit in enumerate(hits, 1):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (60 + rank)
+    """Both searches by reciprocal rank."""
+    scores = fluxmem_base(index, question)
     return [Hit(id, score) for id, score in sorted(scores.items(), key=lambda item: -item[1])]
 
 

@@ -125,8 +125,7 @@ class Memory:
 
         `conversation` None: of all; `time`: when it is asked, by the conversation's clock.
         """
-        vector = self.embedder.embed([question])[0] if self.embedder is not None else None
-        found = pool(self.store, Question(question, vector, conversation, time))
+        found = pool(self.store, self._asked(question, conversation, time))
         weights = learning.learned(self.store)
         return [Recalled(found.turns[at], score) for at, score in best(found.values, k, weights)]
 
@@ -139,9 +138,8 @@ class Memory:
         latest 200 are kept, as signals and ids, without text. Raises MemoryStoreError if the answers are not stored, or
         too far from the question for any search to find them.
         """
-        vector = self.embedder.embed([question])[0] if self.embedder is not None else None
         answers = [ids] if isinstance(ids, str) else ids
-        return learning.learn(self.store, Question(question, vector, conversation, time), answers)
+        return learning.learn(self.store, self._asked(question, conversation, time), answers)
 
     def derive(self, model: Model, conversation: str | None = None, *, progress: Progress | None = None) -> Derived:
         """Have a model write summaries and facts of what was said and has none yet; `conversation` None: of all.
@@ -207,6 +205,10 @@ class Memory:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _asked(self, text: str, conversation: str | None, time: datetime | None) -> Question:
+        vector = self.embedder.embed([text])[0] if self.embedder is not None else None
+        return Question(text, vector, conversation, time)
 
     def _embed(self, turns: Sequence[Turn]) -> Vector | None:
         if self.embedder is None:

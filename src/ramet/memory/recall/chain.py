@@ -5,12 +5,10 @@ For questions whose answer lies in several turns. `Memory.recall` does not use i
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import numpy as np
 
 from ramet.memory.base import Hit
-from ramet.memory.recall.fusion import DEFAULT, Weights
+from ramet.memory.recall.fusion import DEFAULT, Weights, weighted
 from ramet.memory.recall.signals import Pool
 
 _EVIDENCE = 5
@@ -25,7 +23,7 @@ def chained(found: Pool, k: int, weights: Weights = DEFAULT, hops: int = 1, lent
     """
     if not len(found.values):
         return []
-    own = (found.values @ np.array(astuple(weights), np.float32)).astype(np.float64)
+    own = weighted(found.values, weights)
     sums = own
     for _ in range(hops if found.vectors.shape[1] else 0):
         best = np.argsort(-sums, kind="stable")[:_EVIDENCE]

@@ -93,10 +93,15 @@ def best(values: Floats, k: int, weights: Weights = DEFAULT) -> list[tuple[int, 
     """
     if not len(values):
         return []
-    sums = (values @ np.array(astuple(weights), np.float32)).astype(np.float64)
+    sums = weighted(values, weights)
     shares = np.exp(np.maximum(sums - sums.max(), -600))
     shares /= shares.sum()
     return [(at, float(shares[at])) for at in np.argsort(-sums, kind="stable")[:k].tolist()]
+
+
+def weighted(values: Floats, weights: Weights) -> NDArray[np.float64]:
+    """The weighted sums of signals, [candidates]."""
+    return (values @ np.array(astuple(weights), np.float32)).astype(np.float64)
 
 
 def fit(examples: Sequence[Example]) -> Weights:
