@@ -45,28 +45,25 @@ class Remembering:
 
         `asked` is when the user spoke; the assistant did now.
         """
-        with self.memory.store.writing():
-            return self._keep(nodes, asked)
-
-    def _keep(self, nodes: Sequence[Node], asked: datetime) -> int:
         new = 0
-        for node in nodes:
-            message = node.message or {}
-            speaker = message.get("role")
-            text = text_of(message) if speaker in ("user", "assistant") else ""
-            id = f"n_{blake2b(f'{self.session} {node.id}'.encode(), digest_size=12).hexdigest()}"
-            if not text.strip() or self.memory.get(id) is not None:
-                continue
-            self.memory.remember(
-                text,
-                conversation=CONVERSATION,
-                session=self.session,
-                speaker=str(speaker),
-                time=asked if speaker == "user" else now(),
-                node=node.id,
-                id=id,
-            )
-            new += 1
+        with self.memory.store.writing():
+            for node in nodes:
+                message = node.message or {}
+                speaker = message.get("role")
+                text = text_of(message) if speaker in ("user", "assistant") else ""
+                id = f"n_{blake2b(f'{self.session} {node.id}'.encode(), digest_size=12).hexdigest()}"
+                if not text.strip() or self.memory.get(id) is not None:
+                    continue
+                self.memory.remember(
+                    text,
+                    conversation=CONVERSATION,
+                    session=self.session,
+                    speaker=str(speaker),
+                    time=asked if speaker == "user" else now(),
+                    node=node.id,
+                    id=id,
+                )
+                new += 1
         return new
 
 
