@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ramet.agent.table_prompt import TOOLS
@@ -82,28 +82,25 @@ class LocalModel:
         self, messages: Sequence[Mapping[str, Any]], *, n: int, temperature: float, seed: int
     ) -> Callable[[], Replies]:
         """`TableModel.ask`."""
-        from ramet.engine import Request, RequestError, Sampling
+        from ramet.engine import RequestError, Sampling
 
         runtime = self.runtime
         prompt = runtime.chat.render(messages, TOOLS, enable_thinking=False, reply_tokens=runtime.tree.reply_tokens)
-        request = Request(
-            tokens=prompt.tokens,
-            boundaries=prompt.boundaries,
-            messages=prompt.messages,
+        sampling = Sampling(
+            temperature=temperature,
+            top_p=1.0,
+            top_k=0,
+            min_p=0.0,
+            repetition_penalty=1.0,
+            presence_penalty=0.0,
+            seed=seed,
+            max_tokens=_REPLY_TOKENS,
+            logprobs=0,
+            n=n,
+        )
+        request = replace(
+            runtime.request(prompt, TOOLS, sampling=sampling),
             save_at=sorted({prompt.boundaries[0], *prompt.save_at}),  # the next question leaves behind the table
-            sampling=Sampling(
-                temperature=temperature,
-                top_p=1.0,
-                top_k=0,
-                min_p=0.0,
-                repetition_penalty=1.0,
-                presence_penalty=0.0,
-                seed=seed,
-                max_tokens=_REPLY_TOKENS,
-                logprobs=0,
-                n=n,
-            ),
-            parse_reply=lambda text: runtime.chat.parse(text, TOOLS, prompt),
             label="ask",
         )
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ramet.chat import ReasoningDelta, TextDelta
-from ramet.engine import FinishEvent, Request, Sampling, tool_calls
+from ramet.engine import FinishEvent, Sampling, tool_calls
 from ramet.engine.runtime import Runtime
-from ramet.engine.tool_grammar import without_calls
 
 
 @dataclass(frozen=True)
@@ -38,26 +37,13 @@ def reply(
     """
     prompt = runtime.chat.render(messages, tools, reply_tokens=runtime.tree.reply_tokens, enable_thinking=thinking)
     grammar = None
-    if tools and choice == "none":
-        sampling = without_calls(sampling, runtime.tokenizer.token_id(runtime.chat.format.call_token))
-    elif tools and choice != "auto":
+    if tools and choice not in ("auto", "none"):
         grammar = tool_calls(
             tools, choice=choice, after_reasoning=prompt.opens_reasoning, format=runtime.chat.format
         )  # fmt: skip
-    request = Request(
-        prompt.tokens,
-        prompt.boundaries,
-        prompt.messages,
-        prompt.save_at,
-        prompt.pictures,
-        sampling=sampling,
-        grammar=grammar,
-        parse_reply=lambda text: runtime.chat.parse(text, tools, prompt),
-        store=runtime.tree.on_disk,
-        label=label,
-    )
+    request = runtime.request(prompt, tools, sampling=sampling, grammar=grammar, may_call=not tools or choice != "none")
     parser = runtime.chat.parser(tools, prompt)
-    handle = runtime.engine.submit(request)
+    handle = runtime.engine.submit(replace(request, store=runtime.tree.on_disk, label=label))
     try:
         for event in handle:
             events = parser.feed(event.text_delta)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ramet import models
-from ramet.chat import Chat, Tokenizer
+from ramet.chat import Chat, Prompt, Tokenizer
 from ramet.engine.engine import Engine
+from ramet.engine.grammar import Grammar
+from ramet.engine.request import Request, Sampling
 from ramet.engine.sampling import checkpoint_defaults
+from ramet.engine.tool_grammar import without_calls
 from ramet.models.base import Model
 from ramet.tree import Tree
 
@@ -50,6 +55,33 @@ class Runtime:
         engine = Engine(model, tree, tokenizer, defaults=defaults, drafts=drafts)
         engine.start()
         return cls(path, model, tokenizer, chat, tree, engine)
+
+    def request(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Mapping[str, Any]] | None,
+        *,
+        sampling: Sampling,
+        grammar: Grammar | None = None,
+        may_call: bool = True,
+    ) -> Request:
+        """The request that continues a rendered prompt; calls of `tools` are read out of its replies.
+
+        `may_call` False: no call can begin in them, whatever tools the prompt shows.
+        """
+        if not may_call:
+            sampling = without_calls(sampling, self.tokenizer.token_id(self.chat.format.call_token))
+        return Request(
+            tokens=prompt.tokens,
+            boundaries=prompt.boundaries,
+            messages=prompt.messages,
+            save_at=prompt.save_at,
+            pictures=prompt.pictures,
+            continued=prompt.continued,
+            sampling=sampling,
+            grammar=grammar,
+            parse_reply=lambda text: self.chat.parse(text, tools, prompt),
+        )
 
     def close(self) -> None:
         """Stop the engine, then bring the tree to disk."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ramet.chat import Event as ChatEvent
 from ramet.chat import Format, Parser, Prompt, ReasoningDelta, TextDelta
 from ramet.chat.sight import by_name
-from ramet.engine import FinishEvent, Grammar, Handle, Request, TokenEvent
+from ramet.engine import FinishEvent, Grammar, Handle, TokenEvent
 from ramet.engine.grammar import GrammarError
 from ramet.engine.runtime import Runtime
-from ramet.engine.tool_grammar import without_calls
 from ramet.errors import RametError
 from ramet.server.ask import Ask, callable_tools, reply_grammar
 from ramet.server.continuation import continue_node
@@ -104,19 +103,16 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
             f"the prompt has {len(prompt.tokens)} tokens; this server takes at most {longest}",
             code="context_length_exceeded",
         )
-    sampling, tools = ask.sampling, callable_tools(ask)
-    if ask.tools and ask.choice.mode == "none":
-        sampling = without_calls(sampling, runtime.tokenizer.token_id(runtime.chat.format.call_token))
-    request = Request(
-        tokens=prompt.tokens,
-        boundaries=prompt.boundaries,
+    tools = callable_tools(ask)
+    request = replace(
+        runtime.request(
+            prompt,
+            tools,
+            sampling=ask.sampling,
+            grammar=_grammar(ask, prompt, runtime.chat.format),
+            may_call=not ask.tools or ask.choice.mode != "none",
+        ),
         messages=[message and by_name(message) for message in prompt.messages],  # clients have the pictures
-        save_at=prompt.save_at,
-        pictures=prompt.pictures,
-        continued=prompt.continued,
-        sampling=sampling,
-        grammar=_grammar(ask, prompt, runtime.chat.format),
-        parse_reply=lambda text: runtime.chat.parse(text, tools, prompt),
         pin_seconds=settings.pin_seconds,
         store=ask.store,
     )
@@ -124,7 +120,7 @@ def _start(runtime: Runtime, settings: Settings, ask: Ask) -> Generation:
         handle = runtime.engine.submit(request)
     except RametError as error:
         raise bad_request(str(error)) from None
-    return Generation(prompt, handle, [runtime.chat.parser(tools, prompt) for _ in range(sampling.n)])
+    return Generation(prompt, handle, [runtime.chat.parser(tools, prompt) for _ in range(ask.sampling.n)])
 
 
 def prepare(runtime: Runtime, ask: Ask) -> Prompt:
