@@ -250,6 +250,7 @@ def test_a_config_comes_alone_and_is_no_pulled_model(
             hub.config(NAME, tmp_path / "file")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # it tries again for 23 s
     with pytest.raises(hub.PullError, match=r"the hub cannot be reached.*give the path of a config\.json that is here"):
         hub.config(NAME, tmp_path / "other")
 
