@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -159,13 +160,12 @@ def measure(store: Store, folder: Path, count: int, questions: int, dense: bool)
 
     first = source_questions[:10]
     fts_ms = [1e3 * timed(lambda q=q: ask_fts(q)).wall for q, _, _ in first]
-    right = sum(same_best(store.lexical(q, 20), ask_fts(q)) for q, _, _ in first)
-    peer = f"FTS5: {np.median(fts_ms):,.0f} ms; its best 5 are the same for {right} of {len(first)} questions"
+    share = 100 * np.mean([shared(store.lexical(q, 20), ask_fts(q)) for q, _, _ in first])
+    peer = f"FTS5: {np.median(fts_ms):,.0f} ms; {share:.0f} % of its best 20 are among ours"
     note = "11 words, k = 20, all conversations"
     figures.append(latency("lexical", lambda q, v, t: store.lexical(q, 20), source_questions, "< 20", peer, note))
-    for name in (LARGE, f"conversation {(count - 1) // 500}"):
-        own = store.count(name)
-        note = f"inside a conversation of {own:,} turns"
+    parts = {name: f"inside a conversation of {store.count(name):,} turns" for name in (LARGE, small(count))}
+    for name, note in parts.items():
 
         def inside(q: str, v: Vector, t: Turn, name: str = name) -> list[Hit]:
             return store.lexical(q, 20, name)
@@ -173,12 +173,19 @@ def measure(store: Store, folder: Path, count: int, questions: int, dense: bool)
         figures.append(latency(f"lexical, {name}", inside, source_questions, "< 20", note=note))
     if dense:
         matrix = np.concatenate(kept)
-        figures += ask_dense(store, source_questions, matrix)
+        figures += ask_dense(store, source_questions, matrix, parts)
     return figures
 
 
-def ask_dense(store: Store, questions: list[tuple[str, Vector, Turn]], matrix: np.ndarray) -> list[Figure]:
-    """Latency of vectors alone and of both, and how many of the exact nearest were found."""
+def small(count: int) -> str:
+    """The last of the small conversations."""
+    return f"conversation {(count - 1) // 500}"
+
+
+def ask_dense(
+    store: Store, questions: list[tuple[str, Vector, Turn]], matrix: np.ndarray, parts: dict[str, str]
+) -> list[Figure]:
+    """Latency of vectors alone and of both, also inside `parts`, and how many of the exact nearest were found."""
     asked = np.stack([vector for _, vector, _ in questions])
     shares = []
     for k in (10, 20):
@@ -191,21 +198,22 @@ def ask_dense(store: Store, questions: list[tuple[str, Vector, Turn]], matrix: n
     by_words, by_both = Memory(store), Memory(store, Ready({text: vector for text, vector, _ in questions}))
     peer = latency("", brute, questions[:3]).value
     note = f"of the exact nearest 10 {100 * shares[0]:.2f} %, 20 {100 * shares[1]:.2f} %"
-    return [
+    figures = [
         latency(
             "dense", lambda q, v, t: store.dense(v, 20), questions, "", f"numpy, every vector: {peer:,.0f} ms", note
-        ),
-        latency(
-            "recall by words", lambda q, v, t: by_words.recall(q, 20), questions, "< 20", note="all of Memory.recall"
-        ),
-        latency(
-            "recall by both",
-            lambda q, v, t: by_both.recall(q, 20),
-            questions,
-            "< 60",
-            note="all of Memory.recall, but for the question's embedding",
-        ),
+        )
     ]
+    whole = "all of Memory.recall, but for the question's embedding"
+    for name, memory, target in (("words", by_words, "< 20"), ("both", by_both, "< 60")):
+
+        def ask(q: str, v: Vector, t: Turn, memory: Memory = memory, inside: str | None = None) -> object:
+            return memory.recall(q, 20, conversation=inside)
+
+        figures.append(latency(f"recall by {name}", ask, questions, target, note=whole))
+        for conversation, note in parts.items():
+            inside = partial(ask, inside=conversation)
+            figures.append(latency(f"recall by {name}, {conversation}", inside, questions, target, note=note))
+    return figures
 
 
 class Ready:
@@ -246,9 +254,9 @@ def unit(rows: Vector) -> Vector:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def same_best(ours: list[Hit], theirs: list[tuple[int, float]]) -> bool:
-    """Whether the best 5 are the same; FTS5's idf has no + 1 in the logarithm, so they need not be."""
-    return {hit.id for hit in ours[:5]} == {f"turn-{row}" for row, _ in theirs[:5]}
+def shared(ours: list[Hit], theirs: list[tuple[int, float]]) -> float:
+    """Share of FTS5's answer that is in ours; its idf has no + 1 in the logarithm, so they need not be the same."""
+    return len({hit.id for hit in ours} & {f"turn-{row}" for row, _ in theirs}) / len(theirs)
 
 
 @dataclass
