@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ramet.memory.base import Hit, Question, Turn
-from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Pool, Weights, fit, pool, ranked, recall
+from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Weights, best, fit, pool, ranked, weighted
 from ramet.memory.recall.chain import chained
 from ramet.memory.recall.gate import Gate, posterior, unit
 from ramet.memory.recall.question import Asked
@@ -37,7 +37,11 @@ def test_a_neighbour_brings_the_answer_that_shares_no_word() -> None:
     with filled() as store:
         question = Question("Which city did he move to?", conversation="c")
         assert "t1" not in [hit.id for hit in store.lexical(question.text, 9, "c")]
-        assert [hit.id for hit in recall(store, question, 2, LINEAR)] == ["t0", "t1"]
+        assert [hit.id for hit in recalled(store, question, 2, LINEAR)] == ["t0", "t1"]
+
+
+def recalled(store: SqliteStore, question: Question, k: int, weights: Weights = DEFAULT) -> list[Hit]:
+    return ranked(pool(store, question), k, weights)
 
 
 def columns(store: SqliteStore, question: Question) -> dict[str, dict[str, float]]:
@@ -70,6 +74,19 @@ def test_signals_are_what_they_say() -> None:
         assert column["early"]["t1"] == pytest.approx(0.5)
 
 
+def test_what_a_text_tells_of_itself() -> None:
+    said = [("1", "Ann", "I saw two herons near Lake Inari with Bob."), ("1", "Bob", "My sister saw herons, too.")]
+    with SqliteStore(None) as store:
+        store.add([Turn(f"t{n}", "c", s, n, who, text) for n, (s, who, text) in enumerate(said)])
+        plain = columns(store, Question("Did Ann see herons?", conversation="c"))
+        assert plain["own"] == {"t0": 1, "t1": 0}, "Bob speaks of himself, but is not asked about"
+        assert plain["names"] == {"t0": 2, "t1": 0}, "Lake and Inari; Bob is a speaker"
+        assert set(plain["named"].values()) == set(plain["number"].values()) == {0}
+        assert columns(store, Question("Where did Ann see herons?", conversation="c"))["named"]["t0"] == 2
+        counted = columns(store, Question("How many herons did somebody see?", conversation="c"))
+        assert counted["number"] == {"t0": 1, "t1": 0} and set(counted["own"].values()) == {0}
+
+
 def test_a_question_is_read() -> None:
     asked = Asked.read("When did Ann paint the lake on 5 May 2023, and what may Bob do?", ["Ann", "Bob", "Cy"])
     assert (asked.speaker, asked.when, asked.content) == (None, True, ("paint", "lake", "5", "2023"))
@@ -82,22 +99,21 @@ def test_a_question_is_read() -> None:
 
 def test_a_turn_beside_is_recalled_only_as_an_answer() -> None:
     with filled() as store:
-        assert [hit.id for hit in recall(store, Question("weather", conversation="c"), 9)] == ["t2"]
-        found = recall(store, Question("Which city did he move to?", conversation="c"), 9)
+        assert [hit.id for hit in recalled(store, Question("weather", conversation="c"), 9)] == ["t2"]
+        found = recalled(store, Question("Which city did he move to?", conversation="c"), 9)
         assert {hit.id for hit in found} == {"t0", "t1", "t4"}
         assert all(0 < hit.score < 1 for hit in found) and sum(hit.score for hit in found) == pytest.approx(1)
 
 
 def test_evidence_speaks_for_what_goes_with_it() -> None:
-    values = np.zeros((4, SIGNALS), np.float32)
-    values[:, 0] = [3, 1, 1.2, 0]
+    own = np.array([60, 10, 12, 0.0])
     vectors = np.array([[1, 0, 0], [0.9, 0.436, 0], [0, 0, 1], [0, 1, 0]], np.float32)
-    found = Pool([], values, vectors, ["a", "b", "c", "d"])
-    assert [hit.id for hit in chained(found, 4, Weights(lexical=1), hops=0)] == ["a", "c", "b", "d"]
-    assert [hit.id for hit in chained(found, 4, Weights(lexical=1))] == ["a", "b", "c", "d"]
-    bare = Pool([], values, np.zeros((4, 0), np.float32), found.ids)
-    assert [hit.id for hit in chained(bare, 2, Weights(lexical=1))] == ["a", "c"]
-    assert chained(Pool([], values[:0], vectors[:0], []), 3) == []
+    near = vectors[:, 0]  # the best of them is all that speaks
+    expected = own + 0.1 * own.std() * (near - near.mean()) / near.std()
+    assert chained(own, vectors) == pytest.approx(expected, abs=1e-5)
+    assert np.argsort(-chained(own, vectors)).tolist() == [0, 1, 2, 3], "the third was ahead of the second"
+    assert chained(own, vectors[:, :0]).tolist() == own.tolist()
+    assert chained(own[:0], vectors[:0]).tolist() == []
 
 
 def test_fit_finds_the_signal_that_tells() -> None:
@@ -110,7 +126,7 @@ def test_fit_finds_the_signal_that_tells() -> None:
         examples.append((values, share))
     weights = astuple(fit(examples))
     assert np.argmax(np.abs(weights)) == 1 and weights[1] > 1
-    right = [ranked(list(range(20)), v, 1, Weights(*weights))[0].id == s.argmax() for v, s in examples]  # type: ignore[arg-type]
+    right = [best(weighted(v, Weights(*weights)), 1)[0][0] == s.argmax() for v, s in examples]
     assert np.mean(right) > 0.9
     with pytest.raises(ValueError, match="no examples"):
         fit([])
@@ -118,9 +134,9 @@ def test_fit_finds_the_signal_that_tells() -> None:
 
 def test_nothing_is_recalled_from_nothing() -> None:
     with SqliteStore(None) as store:
-        assert recall(store, Question("Who?"), 5, DEFAULT) == []
+        assert recalled(store, Question("Who?"), 5, DEFAULT) == []
     with filled() as store:
-        assert recall(store, Question("zebra", conversation="c"), 5, LEXICAL_AND_DENSE) == []
+        assert recalled(store, Question("zebra", conversation="c"), 5, LEXICAL_AND_DENSE) == []
 
 
 def published(similarities: list[float]) -> list[bool]:
@@ -175,6 +191,6 @@ def test_more_is_read_where_nothing_stands_out() -> None:
     assert threshold([1.0, 2.0, 3.0, 4.0, 5.0], 0.5) == 3.0
     with filled() as store:
         question = Question("bicycle", conversation="c")
-        hits = recall(store, question, 4)
+        hits = recalled(store, question, 4)
         assert scheduled(hits, breadth(hits) - 0.1, light=1) == hits
         assert scheduled(hits, breadth(hits) + 0.1, light=1) == hits[:1]

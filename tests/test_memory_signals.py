@@ -16,7 +16,7 @@ import pytest
 
 from ramet.memory.base import Index, Question, Turn
 from ramet.memory.recall import Weights, pool
-from ramet.memory.recall.question import COMMON, Asked, tells_time
+from ramet.memory.recall.question import COMMON, Asked, names_told, tells_number, tells_own, tells_time
 from ramet.memory.sqlite import SqliteStore
 from ramet.memory.words import heading, indexed_text, terms
 from tests.memory_support import random_turns, random_vectors
@@ -25,12 +25,23 @@ Row = dict[str, float]
 K = TypeVar("K")
 
 SPEAKERS = ["Ann", "Bob", "Åsa May", ""]
-ENDS = ["?", "? ", ".", "!", "", " yesterday.", " in the café?", " Is it? It is."]
+ENDS = [
+    "?",
+    "? ",
+    ".",
+    "!",
+    "",
+    " yesterday.",
+    " in the café?",
+    " Is it? It is.",
+    " with two of my friends, Mia and Bob.",
+]
 QUESTIONS = [
     "When did Ann move the cat to Oslo?",
     "What did Bob and Ann see in Paris on 8 May 2023?",
     "violin",
     "What was it?",
+    "How many friends did Bob see, and where?",
     "Which teacher bought a garden in June 2023, and when did the dog go to the café?",
 ]
 
@@ -92,7 +103,8 @@ def reference(index: Index, question: Question) -> dict[str, Row]:
     turns = {turn.id: turn for turn in index.turns([*found, *(id for ids in around.values() for id in ids)])}
     before = {other: one for ids in around.values() for one, other in pairwise(ids)}
     after = {one: other for other, one in before.items()}
-    asked = Asked.read(question.text, {turn.speaker for turn in turns.values()})
+    speakers = {turn.speaker for turn in turns.values()}
+    asked = Asked.read(question.text, speakers)
     session = {id: (turn.conversation, turn.session) for id, turn in turns.items()}
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for id in turns:
@@ -138,6 +150,9 @@ def reference(index: Index, question: Question) -> dict[str, Row]:
             "asks": turn.text.rstrip().endswith("?"), "answers": bool(earlier) and "?" in turns[earlier].text,
             "length": math.log(1 + len(texts[id])),
             "early": 1 / (1 + turn.position - min(turns[other].position for other in own)),
+            "own": turn.speaker == asked.speaker and tells_own(turn.text),
+            "names": names_told(turn.text, speakers), "named": asked.who * names_told(turn.text, speakers),
+            "number": asked.how_many and tells_number(turn.text),
         }  # fmt: skip
     return rows
 

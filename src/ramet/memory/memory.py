@@ -13,7 +13,7 @@ from ramet.memory import jsonl
 from ramet.memory.base import Kind, MemoryStoreError, Question, Store, Turn, Vector
 from ramet.memory.derive import Derived, Model, Progress, derive
 from ramet.memory.embed import Embedder, MiniLM, has_minilm
-from ramet.memory.recall import best, learning, pool
+from ramet.memory.recall import best, learning, pool, scores
 from ramet.memory.records import cleaned
 from ramet.memory.words import indexed_text
 
@@ -127,7 +127,7 @@ class Memory:
         """
         found = pool(self.store, self._asked(question, conversation, time))
         weights = learning.learned(self.store)
-        return [Recalled(found.turns[at], score) for at, score in best(found.values, k, weights)]
+        return [Recalled(found.turns[at], score) for at, score in best(scores(found, weights), k)]
 
     def learn(
         self, question: str, ids: Collection[str], *, conversation: str | None = None, time: datetime | None = None

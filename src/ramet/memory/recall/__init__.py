@@ -11,11 +11,12 @@ from ramet.memory.recall.fusion import (
     best,
     fit,
     ranked,
-    recall,
+    scores,
+    weighted,
 )
 from ramet.memory.recall.signals import SIGNALS, Pool, pool
 
 __all__ = [
     "DEFAULT", "GRAPH", "HIERARCHICAL", "LEXICAL_AND_DENSE", "LINEAR", "SIGNALS", "Pool", "Weights", "adapted", "best",
-    "fit", "pool", "ranked", "recall",
+    "fit", "pool", "ranked", "scores", "weighted",
 ]  # fmt: skip

@@ -12,8 +12,9 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramet.memory.base import Hit, Index, Question
-from ramet.memory.recall.signals import SIGNALS, Floats, pool
+from ramet.memory.base import Hit
+from ramet.memory.recall.chain import chained
+from ramet.memory.recall.signals import SIGNALS, Floats, Pool
 
 Example = tuple[Floats, Floats]
 """Signals of the candidates for a question, [candidates, SIGNALS], and the share of its answer that each is."""
@@ -62,6 +63,14 @@ class Weights:
     """log(1 + its terms)."""
     early: float = 0.0
     """1 / (1 + turns between it and the first candidate of its session)."""
+    own: float = 0.0
+    """The one speaker whom the question names speaks of themself in it."""
+    names: float = 0.0
+    """How many names it tells, at most 3."""
+    named: float = 0.0
+    """The same, where the question asks for one: who, where, which."""
+    number: float = 0.0
+    """It has a number, and the question asks how many."""
 
 
 LEXICAL_AND_DENSE = Weights(lexical=1, dense=1)
@@ -70,33 +79,29 @@ HIERARCHICAL = Weights(lexical=1, dense=1, session=0.5)
 GRAPH = Weights(lexical=1, dense=1, graph=0.5)
 DEFAULT = Weights(
     lexical=0.5, dense=1, words=0.5, window=0.5, before=0.25, after=0.25, farther=0.25, session=0.25, topic=0.25,
-    graph=0.25, speaker=1.5, replies=-0.5, date=1, time=0.5, asks=-0.5, answers=0.5, length=0.5, early=0.5,
+    graph=0.25, speaker=1.5, replies=-0.5, date=1, time=0.5, asks=-0.5, answers=0.5, length=0.5, early=0.5, own=0.5,
+    names=0.25, named=0.5, number=0.5,
 )  # fmt: skip
 """Round numbers set by hand, not fitted; but set after seeing weights that had been fitted to LoCoMo."""
 
 
-def recall(index: Index, question: Question, k: int, weights: Weights = DEFAULT) -> list[Hit]:
-    """The `k` turns of `index` with the highest weighted sums of signals, best first."""
-    found = pool(index, question)
-    return ranked(found.ids, found.values, k, weights)
+def scores(found: Pool, weights: Weights = DEFAULT) -> NDArray[np.float64]:
+    """How well each candidate fits, [candidates]: the weighted sum of its signals, and what the best lend it."""
+    return chained(weighted(found.values, weights), found.vectors)
 
 
-def ranked(ids: Sequence[str], values: Floats, k: int, weights: Weights = DEFAULT) -> list[Hit]:
-    """The `k` best of the candidates `ids`, as `best` has them."""
-    return [Hit(ids[at], score) for at, score in best(values, k, weights)]
+def ranked(found: Pool, k: int, weights: Weights = DEFAULT) -> list[Hit]:
+    """The `k` best candidates, best first, with their shares as `best` has them."""
+    return [Hit(found.ids[at], share) for at, share in best(scores(found, weights), k)]
 
 
-def best(values: Floats, k: int, weights: Weights = DEFAULT) -> list[tuple[int, float]]:
-    """The `k` best of candidates by the weighted sums of their signals, float32 [candidates, SIGNALS]: rows and scores.
-
-    Scores are the softmax over all candidates: above 0, and their sum at most 1.
-    """
-    if not len(values):
+def best(scores: NDArray[np.float64], k: int) -> list[tuple[int, float]]:
+    """The `k` best of `scores`, [candidates], and their shares of a softmax over all: above 0, together at most 1."""
+    if not len(scores):
         return []
-    sums = weighted(values, weights)
-    shares = np.exp(np.maximum(sums - sums.max(), -600))
+    shares = np.exp(np.maximum(scores - scores.max(), -600))
     shares /= shares.sum()
-    return [(at, float(shares[at])) for at in np.argsort(-sums, kind="stable")[:k].tolist()]
+    return [(at, float(shares[at])) for at in np.argsort(-scores, kind="stable")[:k].tolist()]
 
 
 def weighted(values: Floats, weights: Weights) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ class HyMem:
     def ranked(self, question: Question, k: int, weights: Weights = DEFAULT) -> list[tuple[Turn, float]]:
         """The `k` summaries that say most about a question, best first, with their shares of the score."""
         found = pool(self._store, question)
-        hits = ranked(found.ids, found.values, k, weights)
+        hits = ranked(found, k, weights)
         return [(self._summaries[hit.id], hit.score) for hit in hits]
 
     def read(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramet.memory.base import MemoryStoreError, Question, Store
-from ramet.memory.recall.fusion import DEFAULT, Example, Weights, adapted, best
+from ramet.memory.recall.fusion import DEFAULT, Example, Weights, adapted, best, weighted
 from ramet.memory.recall.signals import SIGNALS, Floats, pool
 
 _ANSWERED, _WEIGHTS = "answered questions", "weights"
@@ -76,7 +76,7 @@ def contested(values: Floats, share: Floats) -> list[int]:
 
     As much is learnt from these as from all.
     """
-    return sorted({at for at, _ in best(values, _RIVALS)} | set(np.flatnonzero(share).tolist()))
+    return sorted({at for at, _ in best(weighted(values, DEFAULT), _RIVALS)} | set(np.flatnonzero(share).tolist()))
 
 
 def unlearn(store: Store, gone: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,6 +29,18 @@ _TIMED = re.compile(
     rf"|{'|'.join(MONTHS[:4] + MONTHS[5:])}|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
     re.IGNORECASE,
 )
+_WHO = re.compile(
+    r"\b(?:who|whom|whose|where|which|names?|named|called|city|cities|country|countries|states?|towns?)\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
+"""A capital inside a sentence; in languages that write all nouns so it tells little, and does no harm."""
+_HOW_MANY = re.compile(r"\bhow (?:many|much|long|old|often)\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|few|couple|dozen|once|twice)\b", re.IGNORECASE
+)
+_OWN = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
+_MOST_NAMES = 3
 _NEAR = timedelta(days=3)
 """What happened on a day is mostly told in the next few."""
 
@@ -43,6 +55,9 @@ class Asked:
     """The one known speaker whom it names; None where it names none or several."""
     when: bool
     """It asks for a time."""
+    who: bool
+    """It asks for a name: of a person, a place or a thing."""
+    how_many: bool
     years: frozenset[int]
     months: frozenset[int]
     days: tuple[tuple[int, int], ...]
@@ -66,6 +81,8 @@ class Asked:
             content,
             speaker,
             bool(_WHEN.search(text)),
+            bool(_WHO.search(text)),
+            bool(_HOW_MANY.search(text)),
             frozenset(int(year) for year in _YEAR.findall(text)),
             frozenset(month for month, _ in dates),
             tuple((month, day) for month, day in dates if 1 <= day <= 31),
@@ -86,6 +103,21 @@ class Asked:
             for back in (-1, 0, 1, 2, 3)
         )
         return float((time.year in self.years) + (time.month in self.months) + near)
+
+
+def names_told(text: str, speakers: Collection[str]) -> int:
+    """How many names a text tells, but for the `speakers`' own; 3 stands for more."""
+    return min(sum(name not in speakers for name in _NAME.findall(text)), _MOST_NAMES)
+
+
+def tells_number(text: str) -> bool:
+    """Whether a text has a number."""
+    return _NUMBER.search(text) is not None
+
+
+def tells_own(text: str) -> bool:
+    """Whether whoever says a text speaks of themself."""
+    return _OWN.search(text) is not None
 
 
 def tells_time(text: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramet.memory.base import Index, Question, Survey, Turn, Turns
-from ramet.memory.recall.question import COMMON, Asked, tells_time
+from ramet.memory.recall.question import COMMON, Asked, names_told, tells_number, tells_own, tells_time
 from ramet.memory.words import terms
 
 Floats = NDArray[np.float32]
@@ -20,10 +20,10 @@ Places = NDArray[np.intp]
 
 _EACH = 150
 """Candidates that each search gives."""
-SIGNALS = 20
+SIGNALS = 24
 """How many there are: one for each field of `fusion.Weights`, in that order."""
-_DATE, _TIME = 14, 15
-"""Where the signals `date` and `time` are among them."""
+_DATE, _TIME, _OWN, _NAMES, _NAMED, _NUMBER = 14, 15, *range(20, 24)
+"""Where the signals are that are read off the texts of the candidates alone."""
 _SEEDS = 10
 """Best candidates that lend their scores to turns like them."""
 
@@ -69,7 +69,8 @@ def _values(
 
     `counted`: the terms that the survey counted; `asking`: which of its turns end with a question.
     """
-    asked = Asked.read(question.text, set(survey.speakers))
+    speakers = set(survey.speakers)
+    asked = Asked.read(question.text, speakers)
     before, session, vectors, lengths = survey.before, survey.sessions, survey.vectors, survey.lengths
     after = np.full(len(before), -1)
     after[before[before >= 0]] = np.flatnonzero(before >= 0)
@@ -95,13 +96,20 @@ def _values(
         lexical, dense, words, window, earlier, later, _beside(earlier, before) + _beside(later, after),
         _best_of(base, session, 3), _best_of(mixed, session, 1), topic, _alike(vectors, base), (in_window > 0).sum(1),
         spoken, _beside(spoken, before), np.zeros_like(base), np.zeros_like(base), asking, _beside(open_asks, before),
-        np.log1p(lengths), 1 / (1 + survey.positions - first[session]),
+        np.log1p(lengths), 1 / (1 + survey.positions - first[session]), *[np.zeros_like(base)] * 4,
     ]  # fmt: skip
     values = np.stack([np.asarray(column, np.float32) for column in columns], 1)[kept]
     if asked.names_a_date:
         values[:, _DATE] = [asked.dated(survey.turns[at].time) for at in kept.tolist()]
+    texts = [survey.texts[at] for at in kept.tolist()]
     if asked.when:
-        values[:, _TIME] = [tells_time(survey.texts[at]) for at in kept.tolist()]
+        values[:, _TIME] = [tells_time(text) for text in texts]
+    if asked.speaker is not None:
+        values[:, _OWN] = [said and tells_own(text) for said, text in zip(spoken[kept].tolist(), texts, strict=True)]
+    values[:, _NAMES] = [names_told(text, speakers) for text in texts]
+    values[:, _NAMED] = values[:, _NAMES] * asked.who
+    if asked.how_many:
+        values[:, _NUMBER] = [tells_number(text) for text in texts]
     return values
 
 
