@@ -146,12 +146,30 @@ def forget(
     conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="All of a conversation.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Remove turns, and all that was derived from them. There is no way back."""
+    """Remove turns, and all that was derived from them. There is no way back.
+
+    Prints the nodes of the session tree that still have what they say.
+
+    [bold]ramet memory forget t_2f0c... | xargs -r ramet tree prune[/]   removes it there, too
+    """
     if bool(ids) == (conversation is not None):
         raise typer.BadParameter("name either ids or a --conversation")
     with opened(store) as memory:
-        gone = memory.forget_conversation(conversation) if conversation is not None else memory.forget(ids or [])
+        if conversation is not None:
+            nodes = [turn.node for turn, _ in memory.store.scan(conversation)]
+            gone = memory.forget_conversation(conversation)
+        else:
+            nodes = [turn.node for turn in memory.with_derived(ids or [])]
+            gone = memory.forget(ids or [])
     messages.print(f"{plural(len(gone), 'turn')} removed")
+    held = [node for node in dict.fromkeys(nodes) if node is not None]
+    if held:
+        messages.print(
+            "The session tree still has what they say, in these nodes. ramet tree prune NODE... removes them there, "
+            "with all that was said after them.",
+            style="yellow",
+        )
+        typer.echo("\n".join(held))
 
 
 @app.command("export")

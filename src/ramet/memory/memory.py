@@ -154,6 +154,15 @@ class Memory:
         found = self.store.turns([id])
         return found[0] if found else None
 
+    def with_derived(self, ids: Iterable[str]) -> list[Turn]:
+        """Those of `ids` that are stored, then all that was derived from any of them: what `forget` would remove."""
+        found = dict[str, None]()
+        wave = [turn.id for turn in self.store.turns(list(dict.fromkeys(ids)))]
+        while wave:
+            found |= dict.fromkeys(wave)
+            wave = [id for derived in self.store.derived(wave).values() for id in derived if id not in found]
+        return self.store.turns(list(found))
+
     def forget(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and everything that was derived from any of them; the ids of all that is gone."""
         with self.store.writing():

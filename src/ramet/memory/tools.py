@@ -37,7 +37,8 @@ TOOLS: list[dict[str, Any]] = [
     ),
     _schema(
         "forget",
-        "Remove what was stored, and everything derived from it, by its ids. There is no way back.",
+        "Remove what was stored, and everything derived from it, by its ids. There is no way back. `nodes` in the "
+        "result are places in the user's session tree that still have the text.",
         ["ids"],
         ids={"type": "array", "items": _TEXT},
     ),
@@ -121,7 +122,10 @@ def _recall(memory: Memory, arguments: Arguments, conversation: str) -> dict[str
 
 
 def _forget(memory: Memory, arguments: Arguments, conversation: str) -> dict[str, Any]:
-    return {"removed": memory.forget(arguments.texts("ids"))}
+    turns = memory.with_derived(arguments.texts("ids"))
+    removed = memory.forget(turn.id for turn in turns)
+    nodes = list(dict.fromkeys(turn.node for turn in turns if turn.node is not None))
+    return {"removed": removed} | ({"nodes": nodes} if nodes else {})
 
 
 _RUN = {"remember": _remember, "recall": _recall, "forget": _forget}
