@@ -121,6 +121,13 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert run("forget", turn.id, *store) == "n1\n"
     assert run("forget", "-c", "chat", *store) == "n1\nn2\n"
     run("forget", *store, code=2)
+    for day in ("2023-05-07", "2023-08-07"):
+        run("add", "We met.", "-c", "ben", "--time", day, *lexical)
+    for asked in ("2023-05-08", "2023-08-08"):
+        found = json.loads(run("search", "Who met yesterday?", "-k", "1", "--json", "--time", asked, *lexical))
+        assert found["time"][:7] == asked[:7]
+    run("learn", "Who met yesterday?", found["id"], "--time", "2023-08-08", *lexical)
+    run("search", "met", "--time", "yesterday", *lexical, code=2)
     run("add", "x", "--time", "yesterday", *lexical, code=2)
 
 
@@ -144,6 +151,7 @@ def test_the_tools_of_an_agent() -> None:
         for name, arguments, message in (
             ("recall", {}, "'question' must be text, and be there"),
             ("recall", {"question": "x", "count": 0}, "from 1 to 100"),
+            ("recall", {"question": "x", "time": "now"}, "must be a time"),
             ("remember", {"text": "x", "time": "now"}, "must be a time"),
             ("forget", {"ids": "x"}, "list of texts"),
             ("sing", {}, "no tool 'sing'"),
@@ -168,7 +176,7 @@ def test_mcp(tmp_path: Path) -> None:
         async with mcp.Client(StdioServerParameters(command=sys.executable, args=arguments)) as client:
             assert {tool.name for tool in (await client.list_tools()).tools} == {"remember", "recall", "forget"}
             await client.call_tool("remember", {"text": "Ann lives in Oslo", "speaker": "Ann"})
-            found = await client.call_tool("recall", {"question": "Where is Oslo?"})
+            found = await client.call_tool("recall", {"question": "Where is Oslo?", "time": "2023-05-08"})
             assert "Ann lives in Oslo" in found.content[0].text
 
     asyncio.run(talk())

@@ -37,18 +37,17 @@ class Remembering:
         self._taken_back: dict[Saying, dict[str, Turn]] = defaultdict(dict)
 
     def toolbox(self, place: Callable[[], Node | None], allow: Allow | None = None) -> Toolbox:
-        """The memory's tools. What the model remembers has the time of the call and the node at `place`.
+        """The memory's tools. Calls have the time at which they are made; what is remembered, also the node at `place`.
 
         It forgets what `allow` says yes to; without that, nothing.
         """
 
         def run(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+            timed = {**arguments, "time": arguments.get("time") or now().isoformat()}
             if name != "remember":
-                return call(self.memory, name, arguments)
+                return call(self.memory, name, timed)
             node = place()
-            time = arguments.get("time") or now().isoformat()
-            more = {"time": time, "node": node.id if node is not None else None}
-            found = call(self.memory, name, {**arguments, **more}, CONVERSATION)
+            found = call(self.memory, name, {**timed, "node": node.id if node is not None else None}, CONVERSATION)
             turn = self.memory.get(found["id"]) if "id" in found else None
             if turn is not None and node is not None:
                 self._stored[saying(node)][turn.id] = turn

@@ -84,6 +84,7 @@ def search(
     question: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     count: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many turns.")] = 10,
     conversation: ConversationOption = None,
+    time: TimeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each turn.")] = False,
     store: StoreOption = None,
     lexical: LexicalOption = False,
@@ -95,7 +96,7 @@ def search(
     from ramet.memory.jsonl import as_object
 
     with opened(store, lexical=lexical) as memory:
-        found = memory.recall(question, count, conversation=conversation)
+        found = memory.recall(question, count, conversation=conversation, time=time)
     for recalled in found:
         if as_json:
             typer.echo(json.dumps(as_object(recalled.turn) | {"score": recalled.score}, ensure_ascii=False))
@@ -107,19 +108,30 @@ def search(
 
 @app.command()
 def learn(
-    question: Annotated[str, typer.Argument(help="What was asked.", show_default=False)],
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="What answered it.", show_default=False)],
+    question: Annotated[str | None, typer.Argument(help="What was asked.", show_default=False)] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="What answered it.", show_default=False)
+    ] = None,
     conversation: ConversationOption = None,
+    time: TimeOption = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Drop all that was learnt instead.")] = False,
     store: StoreOption = None,
     lexical: LexicalOption = False,
 ) -> None:
     """Tell the memory which turns answered a question, so that it weighs what it finds accordingly.
 
     [bold]ramet memory learn "Where does Ann live?" t_2f0c...[/]
+
+    [bold]ramet memory learn --reset[/]   weighs it as at first
     """
-    with opened(store, lexical=lexical) as memory:
-        known = memory.learn(question, ids, conversation=conversation)
-    messages.print(f"learnt from {plural(known, 'question')}")
+    if reset == bool(question and ids) or bool(question) != bool(ids):
+        raise typer.BadParameter("name a question and what answered it, or --reset alone")
+    with opened(store, lexical=lexical or reset) as memory:
+        if reset:
+            messages.print(f"what was learnt from {plural(memory.unlearn(), 'question')} is dropped")
+        else:
+            known = memory.learn(question or "", ids or [], conversation=conversation, time=time)
+            messages.print(f"learnt from {plural(known, 'question')}")
 
 
 @app.command()
@@ -178,7 +190,8 @@ def export(
     conversation: ConversationOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Write all turns as JSON, one a line, with their vectors."""
+    """Write all turns as JSON, one a line, with their vectors; before them what was learnt, unless it is of one
+    conversation."""
     with opened(store) as memory:
         if output is None:
             for line in memory.export(conversation):
@@ -194,7 +207,7 @@ def import_(
     store: StoreOption = None,
     lexical: LexicalOption = False,
 ) -> None:
-    """Store the turns of a JSONL file. Those that are stored already are left alone."""
+    """Store the turns of a JSONL file, and take over what was learnt. Those that are stored already are left alone."""
     with opened(store, lexical=lexical, write=True) as memory:
         if file == "-":
             new = memory.import_(sys.stdin)

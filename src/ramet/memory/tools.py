@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ramet.memory.base import MemoryStoreError
@@ -34,6 +35,7 @@ TOOLS: list[dict[str, Any]] = [
         question=_TEXT,
         conversation={**_TEXT, "description": "Only in this conversation"},
         count=_NUMBER,
+        time={**_TEXT, "description": "When it is asked, ISO 8601: what 'yesterday' counts from"},
     ),
     _schema(
         "forget",
@@ -83,6 +85,11 @@ class Arguments:
         """A text that may be missing."""
         return self.text(name) if self._given.get(name) is not None else None
 
+    def time(self, name: str) -> datetime | None:
+        """A time from ISO 8601 that may be missing."""
+        given = self.optional(name)
+        return as_time(given, repr(name)) if given is not None else None
+
     def count(self, name: str, default: int, most: int) -> int:
         """A whole number from 1 to `most`."""
         value = self._given.get(name, default)
@@ -99,13 +106,12 @@ class Arguments:
 
 
 def _remember(memory: Memory, arguments: Arguments, conversation: str) -> dict[str, Any]:
-    time = arguments.optional("time")
     turn = memory.remember(
         arguments.text("text"),
         conversation=arguments.text("conversation", conversation),
         speaker=arguments.text("speaker", ""),
         session=arguments.text("session", ""),
-        time=as_time(time, "'time'") if time is not None else None,
+        time=arguments.time("time"),
         node=arguments.optional("node"),
         id=arguments.optional("id"),
     )
@@ -117,6 +123,7 @@ def _recall(memory: Memory, arguments: Arguments, conversation: str) -> dict[str
         arguments.text("question"),
         arguments.count("count", 10, 100),
         conversation=arguments.optional("conversation"),
+        time=arguments.time("time"),
     )
     return {"turns": [as_object(recalled.turn) | {"score": recalled.score} for recalled in found]}
 
