@@ -177,7 +177,7 @@ class Memory:
     def forget_conversation(self, conversation: str) -> list[str]:
         """Remove all of a conversation, and what was derived from it."""
         with self.store.writing():
-            return self.forget([turn.id for turn, _ in self.store.scan(conversation)])
+            return self.forget(self.store.ids(conversation))
 
     def export(self, conversation: str | None = None) -> Iterator[str]:
         """Lines of JSON that `import_` reads, one a turn, with vectors; and what was learnt, if it is of the whole."""
