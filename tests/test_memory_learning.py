@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import subprocess
@@ -199,6 +200,10 @@ def test_an_export_has_what_was_learnt() -> None:
         with Memory.open(None) as other:
             other.import_([lines[0], *(line for line in lines[1:] if '"otter asked"' not in line)])
             assert [one["answers"] for one in answered(other.store)] == [["zebra asked"], ["lynx asked"]]
+        with Memory.open(None) as other:
+            short = {"spread": [1.0], "signals": base64.b64encode(bytes(2 * len(known[0]["candidates"]))).decode()}
+            other.import_([json.dumps({"memory_embedder": None, "answered": [known[0] | short, known[1]]}), *plain])
+            assert answered(other.store) == [known[1]], "signals of another version are left out"
         with Memory.open(None, Letters()) as other:
             other.import_(lines)
             assert answered(other.store) == [], "what was learnt without an embedder is of no use with one"

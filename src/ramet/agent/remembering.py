@@ -100,17 +100,18 @@ class Remembering:
 
     def take_back(self, left: Iterable[Node], stays: Iterable[Node]) -> None:
         """Forget what this sitting has stored of the nodes `left`, but for what is said in those that stay, too."""
-        for place in {saying(node) for node in left} - {saying(node) for node in stays}:
+        places = {saying(node) for node in left} - {saying(node) for node in stays}
+        gone = set(self.memory.forget([id for place in places for id in self._stored.get(place, ())]))
+        for place in places:
             taken = self._stored.pop(place, {})
-            gone = self.memory.forget(taken)
             self._taken_back[place] |= {id: turn for id, turn in taken.items() if id in gone}
 
     def bring_back(self, nodes: Iterable[Node]) -> None:
         """Store again, as it was, what `take_back` has forgotten of these nodes; only that."""
-        for place in map(saying, nodes):
-            back = self._taken_back.pop(place, {})
-            self.memory.remember_turns(back.values())
-            self._stored[place] |= back
+        places = [saying(node) for node in nodes]
+        self.memory.remember_turns(turn for place in places for turn in self._taken_back.get(place, {}).values())
+        for place in places:
+            self._stored[place] |= self._taken_back.pop(place, {})
 
 
 def saying(node: Node) -> Saying:

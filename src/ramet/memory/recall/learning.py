@@ -81,8 +81,9 @@ def learn(store: Store, question: Question, ids: Collection[str]) -> int:
 
 def take_over(store: Store, questions: Sequence[Answered]) -> None:
     """Learn from what another memory knew, as far as its turns are stored here; what is known here counts as later."""
-    if questions:
-        _take_in(store, questions, later=False)
+    known = [one for one in questions if len(one["spread"]) == SIGNALS]
+    if known:
+        _take_in(store, known, later=False)
 
 
 def unlearn(store: Store, gone: Iterable[str]) -> None:
