@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ramet.agent.remembering import Remembering
+from ramet.agent.remembering import Remembering, holding
 from ramet.cli.chat import Terminal
 from ramet.cli.conversation import Conversation
 from ramet.cli.main import app
 from ramet.engine import Sampling
 from ramet.memory import Memory, Vector
 from ramet.models.random import write_random_checkpoint
+from ramet.tree.stored import open_stored, stored_nodes
 from tests.test_agent_ask import running
 
 RAMET = Path(sys.executable).with_name("ramet")
@@ -317,6 +318,53 @@ def test_a_retry_that_is_stopped(checkpoint: Path, home: Path, memory: Memory, m
         assert [turn.text for turn, _ in memory.store.scan()] == ["one", "Noted.", "two", "Noted."]
 
 
+def test_what_was_forgotten_is_found_in_the_stored_sessions(checkpoint: Path, home: Path) -> None:
+    def run(*words: str) -> Result:
+        result = CliRunner().invoke(app, [*words])
+        assert result.exit_code == 0, result.output
+        return result
+
+    store = ("--store", str(home / "memory.db"))
+    result = chat(
+        checkpoint, "hello", "I moved to Oslo", "and you?", options=("--memory-store", str(home / "memory.db"))
+    )
+    assert result.exit_code == 0, result.output
+    (file,) = (home / "tree").glob("*.sqlite")
+    tree = open_stored(file)
+    for mine, theirs in zip(stored_nodes(file), tree.nodes(), strict=True):  # another has it open
+        assert (mine.id, mine.start, mine.message) == (theirs.id, theirs.start, theirs.message)
+        assert (mine.parent is None) == (theirs.parent is tree.root)
+    tree.close()
+    with Memory.open(home / "memory.db") as memory:
+        (turn,) = (turn for turn, _ in memory.store.scan() if turn.text == "I moved to Oslo")
+    forgotten = run("memory", "forget", turn.id, *store)
+    assert forgotten.stdout == f"{turn.node}\n" and "session tree still has" in forgotten.stderr
+    run("tree", "prune", *forgotten.stdout.split())
+    exported = run("tree", "export").stdout
+    assert "Oslo" not in exported and "and you?" not in exported and "hello" in exported
+
+
+def test_a_reply_is_held_by_more_than_its_node(checkpoint: Path, home: Path, memory: Memory) -> None:
+    """Templates render it anew, without its reasoning, once more is said."""
+    from tests.test_agent_loop import recaller, thinking
+
+    with running(checkpoint, thinking(recaller)) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=200))
+        Terminal(conversation, home / "chat.json", Remembering(memory))
+        list(conversation.say("I live in Oslo"))
+        first = conversation.node
+        list(conversation.say("I live in Oslo, as I said"))
+        last, tree = conversation.node, list(runtime.tree.nodes())
+        assert first is not None and last is not None and first not in runtime.tree.path(last)
+        again = [node.id for node in runtime.tree.children(first.parent or first)]
+        assert len(again) == 2 and set(holding(tree, [first.id], ["x"])) == set(again)
+        memory.remember("I live in Oslo", conversation="c", id="x")
+        list(conversation.say("Where?"))
+        (shown,) = holding(list(runtime.tree.nodes()), [], ["x"])
+        message = runtime.tree.node(shown).message or {}
+        assert "I live in Oslo" in json.dumps(message) and message["role"] == "tool"
+
+
 def test_another_writes_while_what_is_said_is_embedded(checkpoint: Path, home: Path) -> None:
     from tests.test_agent_loop import thinking
     from tests.test_memory_faces import Letters
@@ -416,4 +464,5 @@ def test_the_user_is_asked_before_the_model_forgets(
     out, err = capsys.readouterr()
     assert ("Remove it? [y/N]" in out and "user: I moved to Oslo" in out) == (answer is not None)
     assert ("derived from it: 2 turns" in err) == (answer is not None)
-    assert (f"ramet tree prune {holding[:12]}" in " ".join(err.split())) == (answer == "y")
+    told_where = f"ramet tree prune {holding[:12]} {'n' * 12} removes it" in " ".join(err.split())
+    assert told_where == (answer == "y"), "where it was shown, and the node of another tree"

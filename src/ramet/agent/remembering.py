@@ -125,21 +125,24 @@ def saying(node: Node) -> Saying:
     return asked.id, text_of(message), json.dumps(message.get("tool_calls"))
 
 
-def holding(tree: Iterable[Node], forgotten: Mapping[str, Any]) -> list[Node]:
-    """The topmost nodes of a tree, given parents first, that still have what was forgotten, as `forget` told it.
+def holding(tree: Sequence[Node], nodes: Iterable[str], removed: Iterable[str]) -> list[str]:
+    """Ids of the nodes that still have turns which were `removed` from a memory, and had been said in `nodes`.
 
-    They are the turns themselves, and those in which a tool showed one to the model.
+    Of the tree, given parents first, the topmost: those in which it was said, and those in which a tool showed a turn
+    to the model. After them the rest of `nodes`, which are in another tree or nowhere.
     """
-    own = set(forgotten.get("nodes", ()))
-    shown = [f'"id": {json.dumps(id, ensure_ascii=False)}' for id in forgotten["removed"]]
-    found, below = list[Node](), set[str]()
+    own = dict.fromkeys(nodes)
+    said = {saying(node) for node in tree if node.id in own}
+    shown = [f'"id": {json.dumps(id, ensure_ascii=False)}' for id in removed]
+    found, below = list[str](), set[str]()
     for node in tree:
+        own.pop(node.id, None)
         if node.parent is not None and node.parent.id in below:
             below.add(node.id)
-        elif node.id in own or any(mark in result for result in _results(node) for mark in shown):
+        elif saying(node) in said or any(mark in result for result in _results(node) for mark in shown):
             below.add(node.id)
-            found.append(node)
-    return found
+            found.append(node.id)
+    return [*found, *own]
 
 
 def _results(node: Node) -> list[str]:

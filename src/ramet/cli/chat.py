@@ -201,9 +201,10 @@ class Terminal:
         """Say which nodes still have what was forgotten, and what removes them."""
         from ramet.agent.remembering import holding
 
-        nodes = holding(self.conversation.runtime.tree.nodes(), forgotten)
+        tree = list(self.conversation.runtime.tree.nodes())
+        nodes = holding(tree, forgotten.get("nodes", ()), forgotten["removed"])
         if nodes:
-            command = " ".join(["ramet tree prune", *(node.id[:12] for node in nodes)])
+            command = " ".join(["ramet tree prune", *(node[:12] for node in nodes)])
             messages.print(
                 f"The memory has forgotten it; the session tree still has it. When you have left, {command} removes it "
                 "there, with all that was said after it.",

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from ramet.cli.output import as_option, console, messages, plural, printable, shorten
-from ramet.cli.places import home
+from ramet.cli.places import home, trees
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -174,7 +174,7 @@ def forget(
             nodes = [turn.node for turn in memory.with_derived(ids or [])]
             gone = memory.forget(ids or [])
     messages.print(f"{plural(len(gone), 'turn')} removed")
-    held = [node for node in dict.fromkeys(nodes) if node is not None]
+    held = _holding([node for node in nodes if node is not None], gone)
     if held:
         messages.print(
             "The session tree still has what they say, in these nodes. ramet tree prune NODE... removes them there, "
@@ -182,6 +182,16 @@ def forget(
             style="yellow",
         )
         typer.echo("\n".join(held))
+
+
+def _holding(nodes: list[str], removed: list[str]) -> list[str]:
+    """The nodes of stored sessions that still have turns which were removed; see `remembering.holding`."""
+    if not removed or not any(trees().glob("*.sqlite")):
+        return list(dict.fromkeys(nodes))  # without what reads them, which takes seconds to load
+    from ramet.agent.remembering import holding
+    from ramet.tree.stored import stored_nodes, stored_trees
+
+    return holding([node for file in stored_trees(trees()) for node in stored_nodes(file)], nodes, removed)
 
 
 @app.command("export")
