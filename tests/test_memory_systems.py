@@ -196,7 +196,7 @@ def test_a_long_episode_takes_little_memory() -> None:
     tracemalloc.stop()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_the_levels_are_what_a_pass_over_all_episodes_gives(data: st.DataObject) -> None:
     """The lookups by turn, and the vectors that are kept, against the episodes themselves."""
