@@ -200,14 +200,23 @@ def reading(index: Index, turns: list[Turn], asked: list[Asked], others: dict[st
         readings[f"scheduled, {light} or {deep} turns"] = [
             scheduled(hits[:deep], limits[name], light) for hits, name in zip(answers, names, strict=True)
         ]
-    curve = {label: [{hit.id for hit in hits} for hits in read] for label, read in readings.items()}
+    curve = {label: [{hit.id: 1.0 for hit in hits} for hits in read] for label, read in readings.items()}
     reads = {label: Read(ids, [sum(words[id] for id in some) for some in ids]) for label, ids in curve.items()} | others
     figures = list[Figure]()
     for label, read in reads.items():
         found = [np.mean([id in some for id in one.evidence]) for one, some in zip(asked, read.found, strict=True)]
         fewer = [1 - count / whole[name] for count, name in zip(read.words, names, strict=True)]
         target = ">= 92.6" if "scheduled" in label else ""
-        figures.append(Figure(f"{label}: recall", float(100 * np.mean(found)), "%", note=interval(np.array(found))))
+        by_words = [
+            np.mean([some.get(id, 0) for id in one.evidence]) for one, some in zip(asked, read.found, strict=True)
+        ]
+        note = (
+            f"each turn by the share of its words that was read: {100 * np.mean(by_words):.1f}; "
+            if label in others
+            else ""
+        )
+        note += interval(np.array(found))
+        figures.append(Figure(f"{label}: recall", float(100 * np.mean(found)), "%", note=note))
         figures.append(Figure(f"{label}: fewer words", float(100 * np.mean(fewer)), "%", target))
     return figures
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ramet.memory.base import Hit, Index, Question
+from ramet.memory.base import Hit, Index, Question, Turn
 from ramet.memory.embed import Embedder
 from ramet.memory.recall import Weights, selector
 from ramet.memory.recall.features import features
@@ -88,8 +88,8 @@ def fluxmem(
 class Read:
     """What a way of reading gives for each question."""
 
-    found: list[set[str]]
-    """Ids of the turns that were read, in part or whole."""
+    found: list[dict[str, float]]
+    """Ids of the turns that were read, with the share of its words that was: a summary is a sentence of one."""
     words: list[int]
 
 
@@ -122,12 +122,23 @@ def hymem(
         ]
         for q, w in ask
     ]
-    return best, {"light path": _read(light), "deep path": _read(deep), "scheduled": _read(scheduled)}
+    paths = {"light path": light, "deep path": deep, "scheduled": scheduled}
+    return best, {name: Read([_shares(index, one) for one in read], [_words(one.turns) for one in read])
+                  for name, read in paths.items()}  # fmt: skip
 
 
-def _read(readings: Sequence[Reading]) -> Read:
-    found = [{id for turn in r.turns for id in (turn.sources or (turn.id,))} for r in readings]
-    return Read(found, [sum(len(turn.text.split()) for turn in r.turns) for r in readings])
+def _shares(index: Index, reading: Reading) -> dict[str, float]:
+    """The turns that were read, with the share of its words."""
+    whole = {turn.id: _words([turn]) for turn in index.turns([id for turn in reading.turns for id in turn.sources])}
+    return {
+        id: _words([turn]) / max(whole.get(id, 0), _words([turn]), 1)
+        for turn in reading.turns
+        for id in turn.sources or (turn.id,)
+    }
+
+
+def _words(turns: Sequence[Turn]) -> int:
+    return sum(len(turn.text.split()) for turn in turns)
 
 
 class _PublishedGate(Gate):

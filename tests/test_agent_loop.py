@@ -20,7 +20,7 @@ from ramet.agent.stream import Piece, reply
 from ramet.cli.conversation import Conversation
 from ramet.engine import FinishEvent, GrammarError, Sampling, Usage
 from ramet.engine.runtime import Runtime
-from ramet.memory import Memory
+from ramet.memory import Memory, MemoryStoreError
 from ramet.memory.tools import TOOLS, call
 from ramet.models.random import write_random_checkpoint
 
@@ -113,6 +113,34 @@ def test_what_a_tool_raises_goes_to_the_model() -> None:
     first, second = outcomes(run(ask, USER, Toolbox([], broken)))
     assert first.failed and first.result == {"error": "the tool failed: KeyError: 'x'"}
     assert second.result == {"error": "the arguments must be a JSON object"}
+
+
+def test_calls_may_be_refused_before_any_is_run() -> None:
+    """One after another, where the events are taken: there a user can be asked, and stop it all."""
+    asked, ran = list[str](), list[str]()
+
+    def refuse(name: str, arguments: Mapping[str, Any]) -> str | None:
+        assert threading.current_thread() is threading.main_thread() and not ran
+        asked.append(f"{name}{arguments['x']}")
+        if name == "stop":
+            raise KeyboardInterrupt
+        if name == "broken":
+            raise MemoryStoreError("the store is gone")
+        return "the user said no" if name == "no" else None
+
+    def go(name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        ran.append(name)
+        return {}
+
+    toolbox = Toolbox([], go, refuse)
+    ask = Said(calls(("no", '{"x": 1}'), ("yes", '{"x": 2}'), ("yes", "["), ("broken", '{"x": 3}')), ANSWER)
+    no, yes, wrong, broken = (each.result for each in outcomes(run(ask, USER, toolbox)))
+    assert (no, yes, broken) == ({"error": "the user said no"}, {}, {"error": "the store is gone"})
+    assert "not JSON" in wrong["error"] and (asked, ran) == (["no1", "yes2", "broken3"], ["yes"])
+    ran.clear()
+    with pytest.raises(KeyboardInterrupt):
+        list(run(Said(calls(("stop", '{"x": 1}'), ("yes", '{"x": 1}'))), USER, toolbox))
+    assert not ran
 
 
 def test_calls_of_a_reply_run_at_once() -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from ramet.agent.remembering import Remembering
+from ramet.agent.remembering import Remembering, holding
 from ramet.cli.chat import Terminal
 from ramet.cli.conversation import Conversation
 from ramet.cli.main import app
 from ramet.engine import Sampling
-from ramet.memory import Memory
+from ramet.memory import Memory, Vector
 from ramet.models.random import write_random_checkpoint
+from ramet.tree.stored import open_stored, stored_nodes
 from tests.test_agent_ask import running
 
 RAMET = Path(sys.executable).with_name("ramet")
@@ -38,6 +42,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAMET_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "160")
     return tmp_path
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    with Memory.open(None) as found:
+        yield found
 
 
 def chat(checkpoint: Path, *lines: str, options: tuple[str, ...] = ()) -> Result:
@@ -218,7 +228,7 @@ def test_what_is_said_goes_into_a_memory(checkpoint: Path, home: Path) -> None:
     with Memory.open(store) as memory:
         turns = [turn for turn, _ in memory.store.scan()]
     said = [turn.text for turn in turns if turn.speaker == "user"]
-    assert said == ["I moved to Oslo", "my cat is Miso", "I moved to Oslo"]  # a retry says nothing new
+    assert said == ["my cat is Miso", "I moved to Oslo"]  # the first was taken back
     assert {turn.conversation for turn in turns} == {"chat"} and len({turn.session for turn in turns}) == 2
     exported = CliRunner().invoke(app, ["tree", "export"])
     messages = {node["id"]: node["message"] for node in map(json.loads, exported.stdout.splitlines())}
@@ -228,6 +238,153 @@ def test_what_is_said_goes_into_a_memory(checkpoint: Path, home: Path) -> None:
     wrong.write_bytes(b"not a database, but long enough to look" * 20)
     refused = chat(checkpoint, "hello", options=("--memory-store", str(wrong)))
     assert refused.exit_code == 1 and "cannot be opened as a memory" in " ".join(refused.stderr.split())
+
+
+def test_what_is_taken_back_is_forgotten(checkpoint: Path, home: Path, memory: Memory) -> None:
+    from tests.test_agent_loop import thinking
+
+    replies = ["Yes."]
+
+    def said() -> list[str]:
+        return [turn.text for turn, _ in memory.store.scan()]
+
+    with running(checkpoint, thinking(lambda _: {replies[-1]: 1.0})) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=50))
+        terminal = Terminal(conversation, home / "chat.json", Remembering(memory))
+
+        def say(text: str) -> None:
+            terminal.show(conversation.say(text))
+
+        say("one")
+        replies.append("No.")
+        terminal.retry([])
+        assert said() == ["one", "No."], "the reply that was rejected is gone, the question stays"
+        terminal.fork(["here"])
+        replies.append("Perhaps.")
+        terminal.retry([])
+        assert said() == ["one", "No.", "Perhaps."], "what was kept stays"
+        say("two")
+        terminal.goto(["here"])
+        assert len(said()) == 5, "to go elsewhere takes nothing back"
+        say("three")
+        terminal.back(["2"])
+        assert said() == ["one", "No.", "Perhaps.", "two", "Perhaps."], "kept, or on another branch"
+        terminal.remember()
+        later = Terminal(conversation, home / "chat.json", Remembering(memory))
+        later.goto(["here"])
+        later.back(["1"])
+        assert len(said()) == 5, "another sitting takes nothing back of this one"
+
+
+def test_what_was_taken_back_is_remembered_again_as_it_was(checkpoint: Path, home: Path, memory: Memory) -> None:
+    from tests.test_agent_loop import thinking
+
+    with running(checkpoint, thinking(lambda _: {"Noted.": 1.0})) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=50))
+        terminal = Terminal(conversation, home / "chat.json", Remembering(memory))
+        terminal.show(conversation.say("one"))
+        terminal.show(conversation.say("two"))
+        before, place = sorted(memory.export()), conversation.node
+        assert place is not None and len(before) == 4
+        terminal.back(["2"])
+        assert list(memory.export()) == []
+        terminal.goto([place.id])
+        assert sorted(memory.export()) == before
+        terminal.back([])
+        terminal.show(conversation.say("two"))  # the same nodes, said anew
+        terminal.back([])
+        terminal.goto([place.id])
+        assert len(list(memory.export())) == 4
+        memory.forget([turn.id for turn, _ in memory.store.scan() if turn.node == place.id])
+        terminal.back([])
+        terminal.goto([place.id])
+        assert len(list(memory.export())) == 3, "what was forgotten otherwise stays so"
+
+
+def test_a_retry_that_is_stopped(checkpoint: Path, home: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is before the question then: question and reply are off the path."""
+    from tests.test_agent_loop import thinking
+
+    with running(checkpoint, thinking(lambda _: {"Noted.": 1.0})) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=50))
+        terminal = Terminal(conversation, home / "chat.json", Remembering(memory))
+        terminal.show(conversation.say("one"))
+        terminal.show(conversation.say("two"))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Terminal, "show", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            terminal.retry([])
+        assert [turn.text for turn, _ in memory.store.scan()] == ["one", "Noted."]
+        terminal.retry([])
+        assert [turn.text for turn, _ in memory.store.scan()] == ["one", "Noted.", "two", "Noted."]
+
+
+def test_what_was_forgotten_is_found_in_the_stored_sessions(checkpoint: Path, home: Path) -> None:
+    def run(*words: str) -> Result:
+        result = CliRunner().invoke(app, [*words])
+        assert result.exit_code == 0, result.output
+        return result
+
+    store = ("--store", str(home / "memory.db"))
+    result = chat(
+        checkpoint, "hello", "I moved to Oslo", "and you?", options=("--memory-store", str(home / "memory.db"))
+    )
+    assert result.exit_code == 0, result.output
+    (file,) = (home / "tree").glob("*.sqlite")
+    tree = open_stored(file)
+    for mine, theirs in zip(stored_nodes(file), tree.nodes(), strict=True):  # another has it open
+        assert (mine.id, mine.start, mine.message) == (theirs.id, theirs.start, theirs.message)
+        assert (mine.parent is None) == (theirs.parent is tree.root)
+    tree.close()
+    with Memory.open(home / "memory.db") as memory:
+        (turn,) = (turn for turn, _ in memory.store.scan() if turn.text == "I moved to Oslo")
+    forgotten = run("memory", "forget", turn.id, *store)
+    assert forgotten.stdout == f"{turn.node}\n" and "session tree still has" in forgotten.stderr
+    run("tree", "prune", *forgotten.stdout.split())
+    exported = run("tree", "export").stdout
+    assert "Oslo" not in exported and "and you?" not in exported and "hello" in exported
+
+
+def test_a_reply_is_held_by_more_than_its_node(checkpoint: Path, home: Path, memory: Memory) -> None:
+    """Templates render it anew, without its reasoning, once more is said."""
+    from tests.test_agent_loop import recaller, thinking
+
+    with running(checkpoint, thinking(recaller)) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=200))
+        Terminal(conversation, home / "chat.json", Remembering(memory))
+        list(conversation.say("I live in Oslo"))
+        first = conversation.node
+        list(conversation.say("I live in Oslo, as I said"))
+        last, tree = conversation.node, list(runtime.tree.nodes())
+        assert first is not None and last is not None and first not in runtime.tree.path(last)
+        again = [node.id for node in runtime.tree.children(first.parent or first)]
+        assert len(again) == 2 and set(holding(tree, [first.id], ["x"])) == set(again)
+        memory.remember("I live in Oslo", conversation="c", id="x")
+        list(conversation.say("Where?"))
+        (shown,) = holding(list(runtime.tree.nodes()), [], ["x"])
+        message = runtime.tree.node(shown).message or {}
+        assert "I live in Oslo" in json.dumps(message) and message["role"] == "tool"
+
+
+def test_another_writes_while_what_is_said_is_embedded(checkpoint: Path, home: Path) -> None:
+    from tests.test_agent_loop import thinking
+    from tests.test_memory_faces import Letters
+
+    class Slow(Letters):
+        """Another process writes to the file while it embeds."""
+
+        def embed(self, texts: list[str]) -> Vector:
+            with sqlite3.connect(home / "memory.db", timeout=0.1, isolation_level=None) as other:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("ROLLBACK")
+            return super().embed(texts)
+
+    with (
+        running(checkpoint, thinking(lambda _: {"Noted.": 1.0})) as runtime,
+        Memory.open(home / "memory.db", Slow()) as memory,
+    ):
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=50))
+        Terminal(conversation, home / "chat.json", Remembering(memory)).show(conversation.say("hello"))
+        assert memory.store.count() == 2
 
 
 def test_a_second_turn_with_tools_reuses_the_first(checkpoint: Path, home: Path) -> None:
@@ -261,3 +418,51 @@ def test_calls_and_what_they_gave_are_shown(
     assert 'recall gives {"turns": [{"id": "' in err and "You live in Oslo." in out
     assert 'recall gives {"error": "\'count\' must be a whole number from 1 to 100"}' in err
     assert "runs no tools" not in err and "not run" not in err
+
+
+def forgetter(prompt: str) -> Mapping[str, float]:
+    """Looks for what it is to forget, asks for that to be forgotten, and tells what came of it."""
+    from tests.test_agent_loop import wanted
+
+    last = prompt.rpartition("<|im_start|>user\n")[2]
+    if "drop that" in last:
+        return {wanted("recall", question="Oslo"): 1.0}
+    if found := re.search(r'"id": "([a-z0-9_]+)"', last):
+        call = (
+            f'<tool_call>\n<function=forget>\n<parameter=ids>\n["{found[1]}"]\n</parameter>\n</function>\n</tool_call>'
+        )
+        return {call: 1.0}
+    said = [word for word in ("removed", "said no", "cannot be asked") if word in last]
+    return {f"It {said[0]}." if said else "Noted.": 1.0}
+
+
+@pytest.mark.parametrize(("answer", "told", "left"), [("y", "removed", 1), ("n", "said no", 6), (None, "cannot be", 6)])
+def test_the_user_is_asked_before_the_model_forgets(
+    answer: str | None, told: str, left: int, checkpoint: Path, home: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, memory: Memory,
+) -> None:  # fmt: skip
+    """On a real terminal (None: where the input is none)."""
+    from tests.test_agent_loop import thinking
+
+    typed = "".join(f"{line}\n" for line in ("drop that", answer) if line is not None)
+    if answer is not None:
+        ours, theirs = os.openpty()
+        os.write(ours, typed.encode() + b"\x04")
+        monkeypatch.setattr("sys.stdin", os.fdopen(theirs))
+    else:
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    with running(checkpoint, thinking(forgetter)) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=200))
+        turn = memory.remember("I moved to Oslo", conversation="chat", speaker="user", node="n" * 64)
+        fact = replace(turn, id="f", text="Lives there", node=None, kind="fact", sources=(turn.id,))
+        memory.store.add([fact, replace(fact, id="g", sources=("f",))])
+        memory.remember("Something else", conversation="chat")
+        Terminal(conversation, home / "chat.json", Remembering(memory)).run(None)
+        assert told in str(conversation.messages()[-1]["content"])
+        holding = conversation.path()[-4].id  # where the model was shown it
+    assert memory.store.count() == left, "what is asked and answered is kept, unless something was forgotten"
+    out, err = capsys.readouterr()
+    assert ("Remove it? [y/N]" in out and "user: I moved to Oslo" in out) == (answer is not None)
+    assert ("derived from it: 2 turns" in err) == (answer is not None)
+    told_where = f"ramet tree prune {holding[:12]} {'n' * 12} removes it" in " ".join(err.split())
+    assert told_where == (answer == "y"), "where it was shown, and the node of another tree"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from ramet.cli.main import app
 from ramet.memory import Memory, MemoryStoreError
-from ramet.memory.base import Vector
+from ramet.memory.base import Turn, Vector
 from ramet.memory.tools import TOOLS, call
 from tests.memory_support import said
 
@@ -112,9 +113,21 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert run("export", *store) == (tmp_path / "out.jsonl").read_text()
     run("import", str(tmp_path / "out.jsonl"), "--store", str(tmp_path / "n.db"), "--lexical")
     assert "2 turns of 1 conversation, 0 facts, 0 summaries" in run("stats", "--store", str(tmp_path / "n.db"))
-    run("forget", id, *store)
+    assert run("forget", id, *store) == ""
     assert "1 turn of" in run("stats", *store)
+    with Memory.open(tmp_path / "m.db") as memory:
+        for node in ("n1", "n2", "n1"):
+            turn = memory.remember("I moved", conversation="chat", node=node)
+    assert run("forget", turn.id, *store) == "n1\n"
+    assert run("forget", "-c", "chat", *store) == "n1\nn2\n"
     run("forget", *store, code=2)
+    for day in ("2023-05-07", "2023-08-07"):
+        run("add", "We met.", "-c", "ben", "--time", day, *lexical)
+    for asked in ("2023-05-08", "2023-08-08"):
+        found = json.loads(run("search", "Who met yesterday?", "-k", "1", "--json", "--time", asked, *lexical))
+        assert found["time"][:7] == asked[:7]
+    run("learn", "Who met yesterday?", found["id"], "--time", "2023-08-08", *lexical)
+    run("search", "met", "--time", "yesterday", *lexical, code=2)
     run("add", "x", "--time", "yesterday", *lexical, code=2)
 
 
@@ -138,12 +151,18 @@ def test_the_tools_of_an_agent() -> None:
         for name, arguments, message in (
             ("recall", {}, "'question' must be text, and be there"),
             ("recall", {"question": "x", "count": 0}, "from 1 to 100"),
+            ("recall", {"question": "x", "time": "now"}, "must be a time"),
             ("remember", {"text": "x", "time": "now"}, "must be a time"),
             ("forget", {"ids": "x"}, "list of texts"),
             ("sing", {}, "no tool 'sing'"),
         ):
             assert message in call(memory, name, arguments)["error"]
         assert call(memory, "forget", {"ids": [id]}) == {"removed": [id]}
+        turn = memory.remember("Ann lives in Oslo", conversation="ann", node="n1")
+        fact = Turn("f", "ann", "", 0, "", "Ann lives in Oslo", kind="fact", sources=(turn.id,))
+        memory.store.add([fact, replace(fact, id="g", sources=("f", turn.id))])
+        assert [turn.id for turn in memory.with_derived(["g", turn.id, "none", "g"])] == ["g", turn.id, "f"]
+        assert call(memory, "forget", {"ids": [turn.id]}) == {"removed": [turn.id, "f", "g"], "nodes": ["n1"]}
 
 
 def test_mcp(tmp_path: Path) -> None:
@@ -157,7 +176,7 @@ def test_mcp(tmp_path: Path) -> None:
         async with mcp.Client(StdioServerParameters(command=sys.executable, args=arguments)) as client:
             assert {tool.name for tool in (await client.list_tools()).tools} == {"remember", "recall", "forget"}
             await client.call_tool("remember", {"text": "Ann lives in Oslo", "speaker": "Ann"})
-            found = await client.call_tool("recall", {"question": "Where is Oslo?"})
+            found = await client.call_tool("recall", {"question": "Where is Oslo?", "time": "2023-05-08"})
             assert "Ann lives in Oslo" in found.content[0].text
 
     asyncio.run(talk())

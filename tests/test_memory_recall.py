@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -95,6 +95,17 @@ def test_a_question_is_read() -> None:
     assert asked.dated(datetime(2022, 6, 5)) == 0 == asked.dated(None)
     assert Asked.read("What may Ann do?", ["Ann"]).months == frozenset()
     assert Asked.read("What may Ann do?", ["Ann"]).speaker == "Ann"
+
+
+def test_when_it_is_asked_says_which_day_yesterday_was() -> None:
+    asked = Asked.read("What did Ann paint yesterday, and what last year?", ["Ann"], datetime(2023, 5, 1, 9))
+    assert (asked.years, asked.months, asked.days) == ({2022, 2023}, {4}, ((4, 30),))
+    with SqliteStore(None) as store:
+        days = [datetime(2023, month, 7) for month in (1, 3, 5, 8, 11)]
+        store.add([Turn(f"t{day.month}", "c", "s", day.month, "Ann", "The same words.", day) for day in days])
+        for day in days:
+            question = Question("Which words did Ann say yesterday?", time=day + timedelta(days=1))
+            assert recalled(store, question, 1)[0].id == f"t{day.month}"
 
 
 def test_a_turn_beside_is_recalled_only_as_an_answer() -> None:

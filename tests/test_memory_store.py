@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ramet.memory import lists
+from ramet.memory import lists, sql_tables
 from ramet.memory.base import MemoryStoreError, Turn
 from ramet.memory.entities import entities
 from ramet.memory.sql import SqlStore
@@ -121,6 +121,8 @@ def test_order_within_conversations(store: SqlStore) -> None:
     assert [turn.position for turn in store.session_turns("c", "s0")] == [1, 2, 3]
     assert store.sessions("c") == ["s0", "s1", "s2"] and store.sessions("none") == []
     assert store.conversations() == ["c", "d"]
+    assert store.ids("c") == [*(f"c:{index}" for index in order), "f"] and store.ids("e") == []
+    assert [turn.id for turn, _ in store.scan("d")] == store.ids("d") == ["d:2", "d:1"]
     around = store.around(["c:3", "f", "d:1", "c:1"], 1)
     assert around == {"c:3": ["c:2", "c:3"], "d:1": ["d:1", "d:2"], "c:1": ["c:1", "c:2"]}
     assert (store.end("c"), store.end("e")) == (9, 0)
@@ -309,3 +311,22 @@ def test_two_see_each_other(opened: Callable[[], SqlStore]) -> None:
 
 def day(number: int) -> datetime:
     return datetime(2023, 1, 1 + number)
+
+
+def test_a_conversation_is_read_in_pages(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is removed while it is read, no more is given; what is added is of the next time."""
+    monkeypatch.setattr(sql_tables, "CHUNK", 8)
+    turns, vectors = random_turns(90), random_vectors(90)
+    store.add(turns, vectors)
+    own = [turn for turn in turns if turn.conversation == "conversation 1"]
+    for name, expected in ((None, turns), ("conversation 1", own), ("none", [])):
+        found = list(store.scan(name))
+        assert [turn for turn, _ in found] == expected
+        for turn, vector in found:
+            unit = vectors[turns.index(turn)] / np.linalg.norm(vectors[turns.index(turn)])
+            np.testing.assert_allclose(vector, unit, atol=1e-3)
+    reading = store.scan("conversation 1")
+    first = [next(reading)[0] for _ in range(3)]
+    store.delete([own[-1].id])
+    store.add([said(1000, "new", "conversation 1")])
+    assert [*first, *(turn for turn, _ in reading)] == own[:-1]

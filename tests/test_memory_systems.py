@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ramet.memory.base import Question, Turn
 from ramet.memory.derive import suffices
+from ramet.memory.entities import entities
 from ramet.memory.recall import episodes, selector
 from ramet.memory.recall.episodes import Episode, Levels, Page, pages
 from ramet.memory.recall.features import FEATURES, features
 from ramet.memory.recall.fluxmem import FluxMem, reciprocal
 from ramet.memory.recall.hymem import HyMem, summaries
 from ramet.memory.recall.selector import STRUCTURES, Selector, Structure
-from ramet.memory.recall.structures import links
+from ramet.memory.recall.structures import Links, links
 from ramet.memory.sqlite import SqliteStore
 
 NOON = datetime(2023, 5, 8, 12)
@@ -118,21 +122,97 @@ def test_features_are_what_they_say() -> None:
     assert np.isfinite(features(episode([""], [axis(0)]))).all()
 
 
+def dense(told: Links, turns: int) -> np.ndarray:
+    """What each turn is lent by each."""
+    return np.stack([told.lent(one) for one in np.eye(turns)], 1)
+
+
 def test_links_are_those_of_the_structure() -> None:
     vectors = [axis(9) * 0.3 + axis(0 if at < 2 else 5) for at in range(4)]
     told = episode(["we saw Oslo", "we saw Rome", "once more Oslo", "nothing"], vectors)
     units = np.stack([p.vector for p in told.pages])
-    for structure in STRUCTURES:
-        lent = links(told, structure, units)
-        assert lent.shape == (4, 4) and not lent.diagonal().any() and (lent >= 0).all()
+    found = {structure: dense(links(told, structure, units), 4) for structure in STRUCTURES}
+    for lent in found.values():
+        assert not lent.diagonal().any() and (lent >= 0).all()
         assert lent.sum(1) == pytest.approx(0.5)
-    assert (links(told, "linear", units) > 0).tolist() == [[abs(a - b) == 1 for b in range(4)] for a in range(4)]
-    assert (links(told, "hierarchical", units) > 0).tolist() == [
-        [a != b and a // 2 == b // 2 for b in range(4)] for a in range(4)
-    ]
-    graph = links(told, "graph", units)
+    assert (found["linear"] > 0).tolist() == [[abs(a - b) == 1 for b in range(4)] for a in range(4)]
+    assert (found["hierarchical"] > 0).tolist() == [[a != b and a // 2 == b // 2 for b in range(4)] for a in range(4)]
+    graph = found["graph"]
     assert not graph[0, 1] and not graph[2, 3], "only turns that share an entity are near, where there are any"
     assert graph[3, 2] > 0, "who shares none is near those that are alike"
+
+
+def linked_densely(told: Episode, structure: Structure, vectors: np.ndarray) -> np.ndarray:
+    """The definition, pair by pair."""
+    turns = [turn for page in told.pages for turn in page.turns]
+    lent = np.zeros((len(turns), len(turns)))
+    if structure == "linear":
+        for at in range(len(turns) - 1):
+            lent[at, at + 1] = lent[at + 1, at] = 1
+    elif structure == "graph":
+        named = [set(entities(turn.text, turn.time)) for turn in turns]
+        for at in range(len(turns)):
+            others = [other for other in range(len(turns)) if other != at]
+            near = [other for other in others if named[at] & named[other]] or others
+            for other in sorted(near, key=lambda other: -(vectors[at] @ vectors[other]))[:3]:
+                lent[at, other] = max(vectors[at] @ vectors[other], 0)
+    else:
+        topics, total = [-1], np.zeros(vectors.shape[1])
+        for page in told.pages:
+            new = not total.any() or page.vector @ total / np.linalg.norm(total) < 0.5
+            total = page.vector + (0 if new else total)
+            topics += [topics[-1] + new] * len(page.turns)
+        lent = np.array([[a == b for a in topics[1:]] for b in topics[1:]]) - np.eye(len(turns))
+    return 0.5 * lent / np.maximum(lent.sum(1, keepdims=True), 1e-9)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["Oslo", "Rome", "Bern", "-"]), st.integers(0, 3)), min_size=1, max_size=40),
+    st.integers(0, 9),
+)
+def test_links_are_what_they_are_defined_as(said: list[tuple[str, int]], seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    vectors = np.stack([axis(about) + 0.3 * dice.normal(size=axis(0).shape) for _, about in said])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    told = episode([f"we saw {name}" for name, _ in said], list(vectors))
+    scores = dice.normal(size=len(said))
+    for structure in STRUCTURES:
+        expected, found = linked_densely(told, structure, vectors), links(told, structure, vectors)
+        np.testing.assert_allclose(dense(found, len(said)), expected, atol=1e-12)
+        np.testing.assert_allclose(found.lent(scores), expected @ scores, atol=1e-12)
+        assert found.count == np.count_nonzero(expected)
+
+
+def test_a_long_episode_takes_little_memory() -> None:
+    texts = [f"we saw {('Oslo', 'Rome', 'nothing')[at % 3]}" for at in range(3000)]
+    dice = np.random.default_rng(0)
+    told = episode(texts, list(axis(0) + dice.normal(size=(3000, len(axis(0))))))
+    units = np.stack([p.vector for p in told.pages])
+    tracemalloc.start()
+    for structure in STRUCTURES:
+        links(told, structure, units).lent(np.ones(3000))
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000, "every pair once would be 72 MB"
+    tracemalloc.stop()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_the_levels_are_what_a_pass_over_all_episodes_gives(data: st.DataObject) -> None:
+    """The lookups by turn, and the vectors that are kept, against the episodes themselves."""
+    levels, dice = Levels(), np.random.default_rng(data.draw(st.integers(0, 9)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(episodes, "_MID", 4)
+        patch.setattr(episodes, "_LONG", 2)
+        for at in range(data.draw(st.integers(1, 40))):
+            levels.add(page(at, axis(int(dice.integers(0, 7))) + 0.1 * dice.normal(size=axis(0).shape)))
+            read = {f"t{number}" for number in data.draw(st.sets(st.integers(0, at), max_size=3))}
+            expected = [(e.visits + any(t.id in read for p in e.pages for t in p.turns)) for e in levels.mid]
+            levels.touch(read)
+            assert [e.visits for e in levels.mid] == expected
+            np.testing.assert_array_equal(np.array(levels._vectors), np.array([e.vector for e in levels.mid]))
+            inside = {t.id: e for e in levels.mid for p in e.pages for t in p.turns}
+            assert {id: e for id, (_, e) in levels._places.items()} == inside
 
 
 def test_the_selector_learns_what_tells_and_is_the_same_each_time() -> None:

@@ -49,6 +49,7 @@ def test_remember_recall_forget(clients: tuple[TestClient, TestClient]) -> None:
         ("turns", b'{"text": ""}', "nothing to remember"),
         ("turns", b'{"text": "x", "time": "now"}', "must be a time"),
         ("recall", b"{}", "'question' must be text"),
+        ("recall", b'{"question": "x", "time": "now"}', "must be a time"),
     ],
 )
 def test_what_is_wrong_is_said(clients: tuple[TestClient, TestClient], path: str, body: bytes, message: str) -> None:

@@ -34,6 +34,9 @@ class Toolbox:
     """In OpenAI's form."""
     run: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
     """Runs a call by name and arguments. What it raises goes to the model as `{"error": ...}`. Called from threads."""
+    refuse: Callable[[str, Mapping[str, Any]], str | None] = lambda name, arguments: None
+    """Why a call must not be run, which the model is told; None: it is run. Called where the events of `run` are taken,
+    one call after another and before any is run: here the user may be asked."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,10 @@ def run(
             return
         yield from calls
         new = []
+        refused = [_refusal(toolbox, call) for call in calls]
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            outcomes = [pool.submit(_outcome, toolbox, call) for call in calls]
+            outcomes = [pool.submit(_outcome, toolbox, *pair) for pair in zip(calls, refused, strict=True)]
             for call, outcome in zip(calls, outcomes, strict=True):
                 called = Called(call, outcome.result())
                 new.append({"role": "tool", "tool_call_id": call.id, "content": _shown(called.result)})
@@ -96,16 +100,31 @@ def _calling(call: Mapping[str, Any]) -> Calling:
     return Calling(call["id"], function["name"], function["arguments"])
 
 
-def _outcome(toolbox: Toolbox, call: Calling) -> Mapping[str, Any]:
-    """The result of a call, or what went wrong with it."""
+def _arguments(call: Calling) -> dict[str, Any]:
+    """Raises RametError if they are not an object of JSON."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError as error:
-        return {"error": f"the arguments are not JSON: {error}"}
+        raise RametError(f"the arguments are not JSON: {error}") from None
     if not isinstance(arguments, dict):
-        return {"error": "the arguments must be a JSON object"}
+        raise RametError("the arguments must be a JSON object")
+    return arguments
+
+
+def _refusal(toolbox: Toolbox, call: Calling) -> str | None:
+    """Why a call is not run."""
     try:
-        return toolbox.run(call.name, arguments)
+        return toolbox.refuse(call.name, _arguments(call))
+    except RametError as error:
+        return str(error)
+
+
+def _outcome(toolbox: Toolbox, call: Calling, refused: str | None) -> Mapping[str, Any]:
+    """The result of a call, or why it has none."""
+    if refused is not None:
+        return {"error": refused}
+    try:
+        return toolbox.run(call.name, _arguments(call))
     except RametError as error:
         return {"error": str(error)}
     except Exception as error:  # the model may have another way

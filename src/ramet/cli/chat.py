@@ -6,14 +6,14 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ramet.cli.memory import opened
+from ramet.cli.memory import opened, show_turn
 from ramet.cli.output import as_option, console, messages, parse_size, plural, printable, shorten, show_error
 from ramet.cli.places import ModelOption, find_model, trees
 from ramet.errors import RametError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ramet.agent.stream import Piece
     from ramet.cli.conversation import Conversation
     from ramet.engine import FinishEvent
+    from ramet.memory import Turn
 
 HELP = """\
 /fork [NAME]   keep this place under a name (1, 2, ... if you give none) and go on
@@ -103,7 +104,8 @@ class Terminal:
         self.conversation = conversation
         self.remembering = remembering
         if remembering is not None:
-            conversation.toolbox = remembering.toolbox(lambda: conversation.node)
+            allow = allowed if sys.stdin.isatty() else None
+            conversation.toolbox = remembering.toolbox(lambda: conversation.node, allow)
         self.file = file
         self.last, self.kept = self._remembered()
         self.shown: list[dict[str, Any]] = []
@@ -159,13 +161,14 @@ class Terminal:
     def show(self, pieces: Generator[Piece | FinishEvent | Calling | Called]) -> None:
         """Print a reply as it comes, reasoning dimmed, what it calls and what came of that, and what it cost.
 
-        When it is whole it goes into the memory, if there is one.
+        When it is whole it goes into the memory, if there is one; unless something was forgotten, which the question
+        and the answer most likely name.
         """
         from ramet.agent.loop import Called, Calling
         from ramet.agent.remembering import now
         from ramet.agent.stream import Piece
 
-        reasoning, asked = False, now()
+        reasoning, forgot, asked = False, False, now()
         with closing(pieces):  # Ctrl-C may come anywhere; closing cancels the reply
             for piece in pieces:
                 if isinstance(piece, Calling):
@@ -176,6 +179,9 @@ class Terminal:
                     text = shorten(f"{piece.call.name} gives {text}", 300)
                     messages.print(text, style="red" if piece.failed else "dim", markup=False)
                     reasoning = False
+                    if piece.call.name == "forget" and piece.result.get("removed"):
+                        forgot = True
+                        self.say_where_it_stays(piece.result)
                 elif isinstance(piece, Piece):
                     if reasoning and not piece.reasoning:
                         console.print("\n")
@@ -185,11 +191,26 @@ class Terminal:
                 else:
                     console.print()
                     self.say_cost(piece)
-        if self.remembering is not None:
+        if self.remembering is not None and not forgot:
             try:
                 self.remembering.keep(self.conversation.exchange(), asked)
             except RametError as error:
                 show_error(f"this is not in the memory: {error}")
+
+    def say_where_it_stays(self, forgotten: Mapping[str, Any]) -> None:
+        """Say which nodes still have what was forgotten, and what removes them."""
+        from ramet.agent.remembering import holding
+
+        tree = list(self.conversation.runtime.tree.nodes())
+        nodes = holding(tree, forgotten.get("nodes", ()), forgotten["removed"])
+        if nodes:
+            command = " ".join(["ramet tree prune", *(node[:12] for node in nodes)])
+            messages.print(
+                f"The memory has forgotten it; the session tree still has it. When you have left, {command} removes it "
+                "there, with all that was said after it.",
+                style="yellow",
+                soft_wrap=True,
+            )
 
     def say_cost(self, finish: FinishEvent) -> None:
         if finish.reason == "error":
@@ -224,16 +245,33 @@ class Terminal:
         if len(words) != 1:
             raise RametError("say where: /goto PLACE, a name from /fork or the start of a node's id from /tree")
         self.conversation.go(self.kept.get(words[0], words[0]))
+        if self.remembering is not None:
+            self.remembering.bring_back(self.conversation.path())
         self.say_place()
 
     def back(self, words: list[str]) -> None:
         if len(words) > 1 or (words and not re.fullmatch(r"0*[1-9]\d{,8}", words[0])):
             raise RametError(f"/back takes a number of turns, not {shorten(' '.join(words), 40)!r}")
-        self.conversation.back(int(words[0]) if words else 1)
+        with self.taking_back():
+            self.conversation.back(int(words[0]) if words else 1)
         self.say_place()
 
     def retry(self, _: list[str]) -> None:
-        self.show(self.conversation.retry())
+        with self.taking_back():
+            self.show(self.conversation.retry())
+
+    @contextmanager
+    def taking_back(self) -> Iterator[None]:
+        """Afterwards the memory forgets what is no longer on the path to here, nor on that to a place kept."""
+        before = self.conversation.path()
+        try:
+            yield
+        finally:
+            if self.remembering is not None:
+                tree = self.conversation.runtime.tree
+                places = [node for node in tree.nodes() if node.id in self.kept.values()]
+                kept = (node for place in places for node in tree.path(place))
+                self.remembering.take_back(before, [*self.conversation.path(), *kept])
 
     def tree(self, _: list[str]) -> None:
         from ramet.cli.tree_view import draw, node_line
@@ -315,6 +353,19 @@ class Terminal:
             messages.print(f"{self.file} is damaged; the places kept with /fork are forgotten", style="yellow")
             return {}
         return state if isinstance(state, dict) else {}
+
+
+def allowed(named: list[Turn], derived: int) -> bool:
+    """Ask the user whether the model may have this forgotten."""
+    messages.print("The model wants to remove this from the memory, for good:", style="yellow")
+    for turn in named:
+        show_turn(turn)
+    if derived:
+        messages.print(f"and what was derived from it: {plural(derived, 'turn')}", style="yellow")
+    try:
+        return input("Remove it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _lines() -> Iterator[str]:

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from ramet.cli.output import as_option, console, messages, plural, printable, shorten
-from ramet.cli.places import home
+from ramet.cli.places import home, trees
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,6 +84,7 @@ def search(
     question: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     count: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many turns.")] = 10,
     conversation: ConversationOption = None,
+    time: TimeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each turn.")] = False,
     store: StoreOption = None,
     lexical: LexicalOption = False,
@@ -95,7 +96,7 @@ def search(
     from ramet.memory.jsonl import as_object
 
     with opened(store, lexical=lexical) as memory:
-        found = memory.recall(question, count, conversation=conversation)
+        found = memory.recall(question, count, conversation=conversation, time=time)
     for recalled in found:
         if as_json:
             typer.echo(json.dumps(as_object(recalled.turn) | {"score": recalled.score}, ensure_ascii=False))
@@ -107,19 +108,30 @@ def search(
 
 @app.command()
 def learn(
-    question: Annotated[str, typer.Argument(help="What was asked.", show_default=False)],
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="What answered it.", show_default=False)],
+    question: Annotated[str | None, typer.Argument(help="What was asked.", show_default=False)] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="What answered it.", show_default=False)
+    ] = None,
     conversation: ConversationOption = None,
+    time: TimeOption = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Drop all that was learnt instead.")] = False,
     store: StoreOption = None,
     lexical: LexicalOption = False,
 ) -> None:
     """Tell the memory which turns answered a question, so that it weighs what it finds accordingly.
 
     [bold]ramet memory learn "Where does Ann live?" t_2f0c...[/]
+
+    [bold]ramet memory learn --reset[/]   weighs it as at first
     """
-    with opened(store, lexical=lexical) as memory:
-        known = memory.learn(question, ids, conversation=conversation)
-    messages.print(f"learnt from {plural(known, 'question')}")
+    if reset == bool(question and ids) or bool(question) != bool(ids):
+        raise typer.BadParameter("name a question and what answered it, or --reset alone")
+    with opened(store, lexical=lexical or reset) as memory:
+        if reset:
+            messages.print(f"what was learnt from {plural(memory.unlearn(), 'question')} is dropped")
+        else:
+            known = memory.learn(question or "", ids or [], conversation=conversation, time=time)
+            messages.print(f"learnt from {plural(known, 'question')}")
 
 
 @app.command()
@@ -146,12 +158,40 @@ def forget(
     conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="All of a conversation.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Remove turns, and all that was derived from them. There is no way back."""
+    """Remove turns, and all that was derived from them. There is no way back.
+
+    Prints the nodes of the session tree that still have what they say.
+
+    [bold]ramet memory forget t_2f0c... | xargs -r ramet tree prune[/]   removes it there, too
+    """
     if bool(ids) == (conversation is not None):
         raise typer.BadParameter("name either ids or a --conversation")
     with opened(store) as memory:
-        gone = memory.forget_conversation(conversation) if conversation is not None else memory.forget(ids or [])
+        if conversation is not None:
+            nodes = [turn.node for turn, _ in memory.store.scan(conversation)]
+            gone = memory.forget_conversation(conversation)
+        else:
+            nodes = [turn.node for turn in memory.with_derived(ids or [])]
+            gone = memory.forget(ids or [])
     messages.print(f"{plural(len(gone), 'turn')} removed")
+    held = _holding([node for node in nodes if node is not None], gone)
+    if held:
+        messages.print(
+            "The session tree still has what they say, in these nodes. ramet tree prune NODE... removes them there, "
+            "with all that was said after them.",
+            style="yellow",
+        )
+        typer.echo("\n".join(held))
+
+
+def _holding(nodes: list[str], removed: list[str]) -> list[str]:
+    """The nodes of stored sessions that still have turns which were removed; see `remembering.holding`."""
+    if not removed or not any(trees().glob("*.sqlite")):
+        return list(dict.fromkeys(nodes))  # without what reads them, which takes seconds to load
+    from ramet.agent.remembering import holding
+    from ramet.tree.stored import stored_nodes, stored_trees
+
+    return holding([node for file in stored_trees(trees()) for node in stored_nodes(file)], nodes, removed)
 
 
 @app.command("export")
@@ -160,7 +200,8 @@ def export(
     conversation: ConversationOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Write all turns as JSON, one a line, with their vectors."""
+    """Write all turns as JSON, one a line, with their vectors; before them what was learnt, unless it is of one
+    conversation."""
     with opened(store) as memory:
         if output is None:
             for line in memory.export(conversation):
@@ -176,7 +217,7 @@ def import_(
     store: StoreOption = None,
     lexical: LexicalOption = False,
 ) -> None:
-    """Store the turns of a JSONL file. Those that are stored already are left alone."""
+    """Store the turns of a JSONL file, and take over what was learnt. Those that are stored already are left alone."""
     with opened(store, lexical=lexical, write=True) as memory:
         if file == "-":
             new = memory.import_(sys.stdin)

@@ -181,6 +181,9 @@ class Index(Protocol):
     def conversations(self) -> list[str]:
         """All conversations, by name."""
 
+    def ids(self, conversation: str) -> list[str]:
+        """All of a conversation, what was derived included, in the order of writing."""
+
     def derived(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """For each id that something was derived from directly: the ids of what was."""
 
@@ -223,7 +226,10 @@ class Store(Index, Protocol):
         """One more than the highest position in a conversation; 0 if there is none."""
 
     def scan(self, conversation: str | None = None) -> Iterator[tuple[Turn, Vector | None]]:
-        """Every turn with its vector, in the order of writing (sources before what was derived from them)."""
+        """Every turn with its vector, in the order of writing (sources before what was derived from them).
+
+        What is added meanwhile is not among them.
+        """
 
     def note(self, key: str, value: str | None = None) -> str | None:
         """A small setting of the store (such as its embedder's name): set to `value` if given; what it is then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
 from ramet.memory.words import MONTHS
@@ -122,7 +123,6 @@ def _name(run: str, opens: bool, acts: bool) -> str:
 def _dates(text: str, time: datetime | None) -> list[tuple[int, int, str]]:
     """(start, end, name) of every date, those that were found first not overlapped by later ones."""
     found: list[tuple[int, int, str]] = []
-    lower = text.lower()
 
     def keep(match: re.Match[str], name: str | None) -> None:
         if name is not None and all(match.end() <= start or match.start() >= end for start, end, _ in found):
@@ -139,20 +139,30 @@ def _dates(text: str, time: datetime | None) -> list[tuple[int, int, str]]:
                 keep(match, _day(year, _MONTH[match[month].rstrip(".").lower()], int(match[day])))
     for match in _MONTH_YEAR.finditer(text) if dated else ():
         keep(match, f"{match[2]}-{_MONTH[match[1].rstrip('.').lower()]:02}")
-    if time is not None:
-        for match in _NEAR.finditer(text) if any(word in lower for word in _NEAR_WORDS) else ():
-            keep(match, _shifted(time, _NEAR_DAYS.get(match[1].lower(), 0)))
-        for match in _AGO.finditer(text) if " ago" in lower else ():
-            count = _COUNTS.get(match[1].lower()) or int(match[1])
-            keep(match, _ago(time, count, match[2].lower()))
-        relative = "last " in lower or "next " in lower or "this " in lower
-        for match in _LAST_DAY.finditer(text) if relative else ():
-            ahead = (_DAYS.index(match[2].lower()) - time.weekday() - 1) % 7 + 1
-            keep(match, _shifted(time, ahead if match[1].lower() == "next" else ahead - 7 or -7))
-        for match in _LAST.finditer(text) if relative else ():
-            step = {"last": -1, "this": 0, "next": 1}[match[1].lower()]
-            keep(match, _ago(time, -step, match[2].lower()))
+    for match, name in _relative(text, time) if time is not None else ():
+        keep(match, name)
     return found
+
+
+def relative_dates(text: str, time: datetime) -> list[str]:
+    """The dates that a text names by how far they are from `time`, such as 'yesterday', as `entities` writes them."""
+    return [name for _, name in _relative(text, time) if name is not None]
+
+
+def _relative(text: str, time: datetime) -> Iterator[tuple[re.Match[str], str | None]]:
+    lower = text.lower()
+    for match in _NEAR.finditer(text) if any(word in lower for word in _NEAR_WORDS) else ():
+        yield match, _shifted(time, _NEAR_DAYS.get(match[1].lower(), 0))
+    for match in _AGO.finditer(text) if " ago" in lower else ():
+        count = _COUNTS.get(match[1].lower()) or int(match[1])
+        yield match, _ago(time, count, match[2].lower())
+    relative = "last " in lower or "next " in lower or "this " in lower
+    for match in _LAST_DAY.finditer(text) if relative else ():
+        ahead = (_DAYS.index(match[2].lower()) - time.weekday() - 1) % 7 + 1
+        yield match, _shifted(time, ahead if match[1].lower() == "next" else ahead - 7 or -7)
+    for match in _LAST.finditer(text) if relative else ():
+        step = {"last": -1, "this": 0, "next": 1}[match[1].lower()]
+        yield match, _ago(time, -step, match[2].lower())
 
 
 def _day(year: int, month: int, day: int) -> str | None:

@@ -1,11 +1,11 @@
-"""A memory as lines of JSON: one turn a line, with its vector if it has one, after a line that says whose they are."""
+"""A memory as lines of JSON: one turn a line, with its vector if it has one, after a line about all of it."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any
@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 
 from ramet.memory.base import MemoryStoreError, Store, Turn, Vector
+from ramet.memory.recall.learning import Answered, answered, as_answered
 
 _TIMES = ("time", "valid_from", "valid_to")
 _BATCH = 2000
-_EMBEDDER = "memory_embedder"
-"""Key of the first line."""
+_EMBEDDER, _ANSWERED = "memory_embedder", "answered"
+"""Keys of the first line."""
 
 
 def as_object(turn: Turn) -> dict[str, Any]:
     """A turn as JSON has it; what is empty is left out. Times are ISO 8601, without a zone where none is known."""
     found: dict[str, Any] = {}
-    for field in fields(Turn):
-        value = getattr(turn, field.name)
-        if value is None or value in ("", ()) or (field.name == "kind" and value == "said"):
+    for one in fields(Turn):
+        value = getattr(turn, one.name)
+        if value is None or value in ("", ()) or (one.name == "kind" and value == "said"):
             continue
-        found[field.name] = value.isoformat() if isinstance(value, datetime) else value
+        found[one.name] = value.isoformat() if isinstance(value, datetime) else value
     return found
 
 
@@ -35,7 +36,7 @@ def as_turn(given: Any, where: str) -> Turn:
     """The turn of a JSON object. Raises MemoryStoreError, saying `where`, for anything else."""
     if not isinstance(given, dict):
         raise MemoryStoreError(f"{where}: a turn is a JSON object, not {type(given).__name__}")
-    known = {field.name for field in fields(Turn)}
+    known = {one.name for one in fields(Turn)}
     unknown = sorted(set(given) - known - {"vector"})
     if unknown:
         raise MemoryStoreError(f"{where}: a turn has no field {unknown[0]!r}; there are {', '.join(sorted(known))}")
@@ -65,14 +66,26 @@ def as_time(given: Any, where: str) -> datetime:
         raise MemoryStoreError(f"{where} must be a time like 2023-05-08T13:56:00, not {given!r}") from None
 
 
-def write(store: Store, conversation: str | None = None) -> Iterator[str]:
-    """A line that names the embedder, if there is one; then every turn as a line, in the order of writing.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first line says, if it says it."""
 
-    Vectors are base64 of little-endian half precision.
+    embedder: str | None = None
+    """Whose the vectors are."""
+    answered: list[Answered] = field(default_factory=list)
+    """The questions that were learnt from."""
+
+
+def write(store: Store, conversation: str | None = None) -> Iterator[str]:
+    """A line that names the embedder and has what was learnt, if there is any; then every turn as a line, in the order
+    of writing.
+
+    What was learnt is of the whole memory, and left out where only a conversation is written. Vectors are base64 of
+    little-endian half precision.
     """
-    embedder = store.note("embedder")
-    if embedder is not None:
-        yield json.dumps({_EMBEDDER: embedder})
+    embedder, known = store.note("embedder"), answered(store) if conversation is None else []
+    if embedder is not None or known:
+        yield json.dumps({_EMBEDDER: embedder} | ({_ANSWERED: known} if known else {}))
     for turn, vector in store.scan(conversation):
         found = as_object(turn)
         if vector is not None:
@@ -80,21 +93,30 @@ def write(store: Store, conversation: str | None = None) -> Iterator[str]:
         yield json.dumps(found, ensure_ascii=False)
 
 
-def read(lines: Iterable[str]) -> tuple[str | None, Iterator[tuple[list[Turn], Vector | None]]]:
-    """The embedder that the lines name, if they do, and batches of turns with their vectors, zeros where there is none.
+def read(lines: Iterable[str]) -> tuple[Head, Iterator[tuple[list[Turn], Vector | None]]]:
+    """What the first line says of all, and batches of turns with their vectors, zeros where there is none.
 
     Raises MemoryStoreError, naming the line, for one that is not a turn.
     """
     numbered: Iterator[tuple[int, str]] = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     first = next(numbered, None)
     if first is None:
-        return None, iter(())
-    embedder: str | None = None
+        return Head(), iter(())
+    head = _head(first[1], f"line {first[0]}")
+    return head or Head(), _batches(numbered if head is not None else chain([first], numbered))
+
+
+def _head(line: str, where: str) -> Head | None:
+    """None where the first line is a turn's."""
     try:
-        embedder = json.loads(first[1])[_EMBEDDER]
+        given = json.loads(line)
+        embedder = given[_EMBEDDER]
     except (ValueError, TypeError, KeyError):
-        numbered = chain([first], numbered)
-    return embedder, _batches(numbered)
+        return None
+    known = given.get(_ANSWERED, [])
+    if not isinstance(embedder, str | None) or not isinstance(known, list):
+        raise MemoryStoreError(f"{where}: {_EMBEDDER!r} must be text, and {_ANSWERED!r} a list")
+    return Head(embedder, [as_answered(one, where) for one in known])
 
 
 def _batches(numbered: Iterator[tuple[int, str]]) -> Iterator[tuple[list[Turn], Vector | None]]:

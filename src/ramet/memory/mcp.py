@@ -27,8 +27,11 @@ def server(memory: Memory) -> MCPServer[Any]:
         return call(memory, "remember", {"text": text, "speaker": speaker, "conversation": conversation, "time": time})
 
     @found.tool(description=_ABOUT["recall"])
-    def recall(question: str, conversation: str | None = None, count: int = 10) -> dict[str, Any]:
-        return call(memory, "recall", {"question": question, "conversation": conversation, "count": count})
+    def recall(
+        question: str, conversation: str | None = None, count: int = 10, time: str | None = None
+    ) -> dict[str, Any]:
+        asked = {"question": question, "conversation": conversation, "count": count, "time": time}
+        return call(memory, "recall", asked)
 
     @found.tool(description=_ABOUT["forget"])
     def forget(ids: list[str]) -> dict[str, Any]:

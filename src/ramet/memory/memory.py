@@ -135,11 +135,15 @@ class Memory:
         """Take it that the turns `ids` answered a question: what is recalled later is weighed accordingly.
 
         The other arguments are those with which it was asked. Returns how many questions it has learnt from; the
-        latest 200 are kept, as signals and ids, without text. Raises MemoryStoreError if the answers are not stored, or
-        too far from the question for any search to find them.
+        latest 200 are kept, as signals and ids, without text; one that is told again counts once. Raises
+        MemoryStoreError if the answers are not stored, or too far from the question for any search to find them.
         """
         answers = [ids] if isinstance(ids, str) else ids
         return learning.learn(self.store, self._asked(question, conversation, time), answers)
+
+    def unlearn(self) -> int:
+        """Weigh what is found as at first: drop all that was learnt; from how many questions that was."""
+        return learning.reset(self.store)
 
     def derive(self, model: Model, conversation: str | None = None, *, progress: Progress | None = None) -> Derived:
         """Have a model write summaries and facts of what was said and has none yet; `conversation` None: of all.
@@ -154,6 +158,15 @@ class Memory:
         found = self.store.turns([id])
         return found[0] if found else None
 
+    def with_derived(self, ids: Iterable[str]) -> list[Turn]:
+        """Those of `ids` that are stored, then all that was derived from any of them: what `forget` would remove."""
+        found = dict[str, None]()
+        wave = [turn.id for turn in self.store.turns(list(dict.fromkeys(ids)))]
+        while wave:
+            found |= dict.fromkeys(wave)
+            wave = [id for derived in self.store.derived(wave).values() for id in derived if id not in found]
+        return self.store.turns(list(found))
+
     def forget(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and everything that was derived from any of them; the ids of all that is gone."""
         with self.store.writing():
@@ -164,30 +177,34 @@ class Memory:
     def forget_conversation(self, conversation: str) -> list[str]:
         """Remove all of a conversation, and what was derived from it."""
         with self.store.writing():
-            return self.forget([turn.id for turn, _ in self.store.scan(conversation)])
+            return self.forget(self.store.ids(conversation))
 
     def export(self, conversation: str | None = None) -> Iterator[str]:
-        """Lines of JSON that `import_` reads, one a turn, with vectors."""
+        """Lines of JSON that `import_` reads, one a turn, with vectors; and what was learnt, if it is of the whole."""
         return jsonl.write(self.store, conversation)
 
     def import_(self, lines: Iterable[str]) -> int:
         """Store the turns in lines of JSON; how many are new.
 
         Vectors are taken over if they are of this memory's embedder; other turns are embedded, if there is one.
-        Each batch of lines is one transaction: after an error the same lines can be read again. Raises
-        MemoryStoreError, naming the line, for one that is not a turn.
+        What was learnt is taken over, too, if it is of the same embedder, or of none as this is. Each batch of lines is
+        one transaction: after an error the same lines can be read again. Raises MemoryStoreError, naming the line, for
+        one that is not a turn.
         """
         new = 0
-        embedder, turns_of = jsonl.read(lines)
-        if embedder is not None and self.store.note("embedder") is None:
-            self.store.note("embedder", embedder)
-        usable = embedder is not None and embedder == self.store.note("embedder")
+        head, turns_of = jsonl.read(lines)
+        if head.embedder is not None and self.store.note("embedder") is None:
+            self.store.note("embedder", head.embedder)
+        same = head.embedder == self.store.note("embedder")
+        usable = same and head.embedder is not None
         for turns, found in turns_of:
             vectors = found if usable else None
             if self.embedder is not None and (vectors is None or not vectors.any(axis=1).all()):
                 new += self.remember_turns(turns)
             else:
                 new += self.store.add(turns, vectors)
+        if same:
+            learning.take_over(self.store, head.answered)
         return new
 
     def stats(self) -> Stats:

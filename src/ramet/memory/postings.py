@@ -118,7 +118,9 @@ class Postings:
 def without(data: bytes, rows: Sequence[int]) -> bytes:
     """A piece's postings less those of `rows`."""
     packed = np.frombuffer(data, "<u4")
-    return packed[~np.isin(packed & (BLOCK - 1), np.asarray(rows) & (BLOCK - 1))].tobytes()
+    left = np.ones(BLOCK, np.bool_)  # np.isin takes several times as long for one piece
+    left[np.asarray(rows) & (BLOCK - 1)] = False
+    return bytes(packed[left[packed & (BLOCK - 1)]].data)
 
 
 class Gathered:

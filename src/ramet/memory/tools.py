@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ramet.memory.base import MemoryStoreError
@@ -34,10 +35,12 @@ TOOLS: list[dict[str, Any]] = [
         question=_TEXT,
         conversation={**_TEXT, "description": "Only in this conversation"},
         count=_NUMBER,
+        time={**_TEXT, "description": "When it is asked, ISO 8601: what 'yesterday' counts from"},
     ),
     _schema(
         "forget",
-        "Remove what was stored, and everything derived from it, by its ids. There is no way back.",
+        "Remove what was stored, and everything derived from it, by its ids. There is no way back. `nodes` in the "
+        "result are places in the user's session tree that still have the text.",
         ["ids"],
         ids={"type": "array", "items": _TEXT},
     ),
@@ -82,6 +85,11 @@ class Arguments:
         """A text that may be missing."""
         return self.text(name) if self._given.get(name) is not None else None
 
+    def time(self, name: str) -> datetime | None:
+        """A time from ISO 8601 that may be missing."""
+        given = self.optional(name)
+        return as_time(given, repr(name)) if given is not None else None
+
     def count(self, name: str, default: int, most: int) -> int:
         """A whole number from 1 to `most`."""
         value = self._given.get(name, default)
@@ -98,13 +106,12 @@ class Arguments:
 
 
 def _remember(memory: Memory, arguments: Arguments, conversation: str) -> dict[str, Any]:
-    time = arguments.optional("time")
     turn = memory.remember(
         arguments.text("text"),
         conversation=arguments.text("conversation", conversation),
         speaker=arguments.text("speaker", ""),
         session=arguments.text("session", ""),
-        time=as_time(time, "'time'") if time is not None else None,
+        time=arguments.time("time"),
         node=arguments.optional("node"),
         id=arguments.optional("id"),
     )
@@ -116,12 +123,16 @@ def _recall(memory: Memory, arguments: Arguments, conversation: str) -> dict[str
         arguments.text("question"),
         arguments.count("count", 10, 100),
         conversation=arguments.optional("conversation"),
+        time=arguments.time("time"),
     )
     return {"turns": [as_object(recalled.turn) | {"score": recalled.score} for recalled in found]}
 
 
 def _forget(memory: Memory, arguments: Arguments, conversation: str) -> dict[str, Any]:
-    return {"removed": memory.forget(arguments.texts("ids"))}
+    turns = memory.with_derived(arguments.texts("ids"))
+    removed = memory.forget(turn.id for turn in turns)
+    nodes = list(dict.fromkeys(turn.node for turn in turns if turn.node is not None))
+    return {"removed": removed} | ({"nodes": nodes} if nodes else {})
 
 
 _RUN = {"remember": _remember, "recall": _recall, "forget": _forget}

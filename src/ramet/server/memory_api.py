@@ -48,10 +48,10 @@ async def retrieve(request: Request) -> Response:
 async def forget(request: Request) -> Response:
     """DELETE: remove a turn and all that was derived from it."""
     id = request.path_params["id"]
-    gone = await asyncio.to_thread(_memory(request).forget, [id])
-    if not gone:
+    found = await _run(_memory(request), "forget", {"ids": [id]})
+    if not found["removed"]:
         raise ApiError(404, f"the memory has no turn {id!r}", code="not_found")
-    return JSONResponse({"object": "memory.deleted", "id": id, "deleted": True, "removed": gone})
+    return JSONResponse({"object": "memory.deleted", "id": id, "deleted": True, **found})
 
 
 def _memory(request: Request) -> Memory:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ramet.models.states import Recurrent, Rows, StateLayout
 from ramet.tree.disk import PAGE, STATE
 from ramet.tree.errors import DiskError
+from ramet.tree.node import Node
 from ramet.tree.tree import Tree
 
 _RAM_BYTES = 64 << 20
@@ -33,6 +37,18 @@ def open_stored(file: Path) -> Tree:
         raise DiskError(f"{file} holds no sessions: it was not written by Ramet") from None
     layout = StateLayout((Rows("rows", (page,)),), (Recurrent("state", (state,)),))
     return Tree(layout, fingerprint, ram_bytes=_RAM_BYTES, directory=file.parent)
+
+
+def stored_nodes(file: Path) -> list[Node]:
+    """The nodes in a database with their messages, parents first, as they are there now: whoever else has it open."""
+    found: dict[bytes, Node] = {}
+    for id, parent, tokens, told in _select(file, "SELECT id, parent, tokens, told FROM node ORDER BY sequence"):
+        above = found.get(parent)
+        numbers = np.frombuffer(tokens, "<i4")
+        found[id] = Node(
+            id.hex(), above, numbers, above.end if above is not None else 0, json.loads(told).get("message")
+        )
+    return list(found.values())
 
 
 def bytes_by_node(file: Path) -> dict[str, int]:

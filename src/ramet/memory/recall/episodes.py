@@ -79,6 +79,11 @@ class Levels:
     mid: list[Episode] = field(default_factory=list)
     long: list[Lasting] = field(default_factory=list)
     clock: int = 0
+    _places: dict[str, tuple[int, Episode]] = field(default_factory=dict)
+    """The episode of each turn in one, with its number: they are numbered as they open."""
+    _vectors: list[Floats] = field(default_factory=list)
+    """Those of the episodes `mid`."""
+    _opened: int = 0
 
     def add(self, page: Page) -> None:
         """Take a page in hand; the one that was used longest ago then goes to an episode, if there are too many."""
@@ -97,11 +102,10 @@ class Levels:
         read = set(ids)
         for number in [n for n, page in self.short.items() if any(turn.id in read for turn in page.turns)]:
             self.short.move_to_end(number)
-        for episode in self.mid:
-            if any(turn.id in read for page in episode.pages for turn in page.turns):
-                episode.visits += 1
-                episode.touched = self.clock
-                self._keep(episode)
+        for _, episode in sorted({self._places[id] for id in read if id in self._places}, key=lambda place: place[0]):
+            episode.visits += 1
+            episode.touched = self.clock
+            self._keep(episode)
         for entry in self.long:
             if any(turn.id in read for turn in entry.turns):
                 entry.uses += 1
@@ -109,17 +113,28 @@ class Levels:
 
     def _settle(self, page: Page) -> None:
         """The page joins the episode that the gate lets it into and that is most like it, or opens one."""
-        likeness = [float(page.vector @ episode.vector) for episode in self.mid]
+        likeness: list[float] = (np.array(self._vectors) @ page.vector).tolist() if self.mid else []
         joins = [at for at, joined in enumerate(self.gate.joins(likeness)) if joined]
         if joins:
-            episode = self.mid[max(joins, key=likeness.__getitem__)]
+            at = max(joins, key=likeness.__getitem__)
+            episode = self.mid[at]
             episode.pages.append(page)
             episode.total = episode.total + page.vector
             episode.touched = self.clock
+            self._vectors[at] = episode.vector
+            self._places |= dict.fromkeys((turn.id for turn in page.turns), self._places[episode.pages[0].turns[0].id])
             return
-        self.mid.append(Episode([page], page.vector.copy(), self.clock))
+        episode = Episode([page], page.vector.copy(), self.clock)
+        self.mid.append(episode)
+        self._vectors.append(episode.vector)
+        self._places |= dict.fromkeys((turn.id for turn in page.turns), (self._opened, episode))
+        self._opened += 1
         if len(self.mid) > _MID:
-            self.mid.remove(min(self.mid[:-1], key=lambda episode: episode.utility(self.clock)))
+            least = min(range(len(self.mid) - 1), key=lambda at: self.mid[at].utility(self.clock))
+            del self._vectors[least]
+            for page in self.mid.pop(least).pages:
+                for turn in page.turns:
+                    self._places.pop(turn.id, None)
 
     def _keep(self, episode: Episode) -> None:
         """Let an episode last once it is worth it."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ramet.memory.base import Hit, Index, Question
-from ramet.memory.recall.episodes import Episode, Floats, Levels, pages
+from ramet.memory.recall.episodes import Episode, Levels, pages
 from ramet.memory.recall.features import features
 from ramet.memory.recall.gate import Gate
 from ramet.memory.recall.selector import Selector, Structure
-from ramet.memory.recall.structures import links
+from ramet.memory.recall.structures import Links, links
 
 Base = Callable[[Index, Question], dict[str, float]]
 """The scores of a conversation's turns before any structure; higher is better."""
@@ -40,7 +40,7 @@ class FluxMem:
     """Of each episode of `levels.mid`."""
     index: Index
     conversation: str
-    _links: list[tuple[list[str], Floats]]
+    _links: list[tuple[list[str], Links]]
 
     @classmethod
     def read(cls, index: Index, conversation: str, choice: Choice = "linear", gate: Gate | None = None) -> FluxMem:
@@ -67,16 +67,16 @@ class FluxMem:
 
     def links_kept(self, episode: int) -> int:
         """How many links between turns the structure of an episode keeps."""
-        return int(np.count_nonzero(self._links[episode][1]))
+        return self._links[episode][1].count
 
     def recall(self, question: Question, k: int, base: Base | None = None) -> list[Hit]:
         """The `k` best turns; each has its own score and what its episode's structure lends it. Notes what was read."""
         scores = (base or reciprocal)(self.index, replace(question, conversation=self.conversation))
         found = dict(scores)
-        for ids, lent in self._links:
+        for ids, linked in self._links:
             own = np.array([scores.get(id, 0.0) for id in ids])
             if own.any():
-                found |= zip(ids, map(float, own + lent @ own), strict=True)
+                found |= zip(ids, map(float, own + linked.lent(own)), strict=True)
         best = sorted(found, key=lambda id: -found[id])[:k]
         self.levels.touch(best)
         return [Hit(id, found[id]) for id in best]
@@ -94,6 +94,6 @@ def reciprocal(index: Index, question: Question) -> dict[str, float]:
     return scores
 
 
-def _linked(index: Index, episode: Episode, structure: Structure) -> tuple[list[str], Floats]:
+def _linked(index: Index, episode: Episode, structure: Structure) -> tuple[list[str], Links]:
     ids = [turn.id for page in episode.pages for turn in page.turns]
     return ids, links(episode, structure, index.vectors(ids).astype(np.float64))

@@ -146,15 +146,16 @@ def _fitted(
     """
     tells = spread > 1e-3  # what is the same for all candidates is left alone
     spread = np.maximum(spread, least)
-    scaled = [(values / spread, share) for values, share in examples]
+    count, sizes = len(examples), [len(share) for _, share in examples]
+    starts = np.cumsum([0, *sizes[:-1]])
+    scaled = np.concatenate([values / spread for values, _ in examples]).astype(np.float64)
+    shares = np.concatenate([share for _, share in examples])
     w, mean, square = start * spread, np.zeros(SIGNALS), np.zeros(SIGNALS)
     for step in range(1, steps + 1):
-        gradient: NDArray[np.float64] = pull / len(scaled) * (w - start * spread)
-        for values, share in scaled:
-            sums = values @ w
-            likely = np.exp(sums - sums.max())
-            gradient = gradient + values.T @ (likely / likely.sum() - share) / len(scaled)
-        gradient = gradient * tells
+        sums = scaled @ w
+        likely = np.exp(sums - np.repeat(np.maximum.reduceat(sums, starts), sizes))
+        likely /= np.repeat(np.add.reduceat(likely, starts), sizes)
+        gradient = (pull * (w - start * spread) + scaled.T @ (likely - shares)) / count * tells
         mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * gradient**2
         w = w - rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
     return Weights(*map(float, w / spread))

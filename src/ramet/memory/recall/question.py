@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ramet.memory.entities import relative_dates
 from ramet.memory.words import MONTHS, terms
 
 _COMMON = """
@@ -64,8 +65,8 @@ class Asked:
     """(month, day)."""
 
     @classmethod
-    def read(cls, text: str, speakers: Iterable[str]) -> Asked:
-        """Read a question; `speakers` are the names that it may call."""
+    def read(cls, text: str, speakers: Iterable[str], time: datetime | None = None) -> Asked:
+        """Read a question that is asked at `time`; `speakers` are the names that it may call."""
         words = terms(text)
         named = {speaker for speaker in speakers if speaker and set(terms(speaker)) & set(words)}
         names = {term for speaker in named for term in terms(speaker)}
@@ -77,13 +78,18 @@ class Asked:
             for month, day in found
             if month.casefold() != "may" or _MAY.search(text)
         ]
+        years = {int(year) for year in _YEAR.findall(text)}
+        for name in relative_dates(text, time) if time is not None else ():
+            year, month, day = (*map(int, name.split("-")), 0, 0)[:3]
+            years.add(year)
+            dates += [(month, day)] if month else []
         return cls(
             content,
             speaker,
             bool(_WHEN.search(text)),
             bool(_WHO.search(text)),
             bool(_HOW_MANY.search(text)),
-            frozenset(int(year) for year in _YEAR.findall(text)),
+            frozenset(years),
             frozenset(month for month, _ in dates),
             tuple((month, day) for month, day in dates if 1 <= day <= 31),
         )

@@ -22,8 +22,8 @@ _EACH = 150
 """Candidates that each search gives."""
 SIGNALS = 24
 """How many there are: one for each field of `fusion.Weights`, in that order."""
-_DATE, _TIME, _OWN, _NAMES, _NAMED, _NUMBER = 14, 15, *range(20, 24)
-"""Where the signals are that are read off the texts of the candidates alone."""
+DENSE, WORDS, _DATE, _TIME, _OWN, _NAMES, _NAMED, _NUMBER = 1, 2, 14, 15, *range(20, 24)
+"""Where the signals of these names are among them."""
 _SEEDS = 10
 """Best candidates that lend their scores to turns like them."""
 
@@ -70,11 +70,12 @@ def _values(
     `counted`: the terms that the survey counted; `asking`: which of its turns end with a question.
     """
     speakers = set(survey.speakers)
-    asked = Asked.read(question.text, speakers)
+    asked = Asked.read(question.text, speakers, question.time)
     before, session, vectors, lengths = survey.before, survey.sessions, survey.vectors, survey.lengths
     after = np.full(len(before), -1)
     after[before[before >= 0]] = np.flatnonzero(before >= 0)
-    counts = survey.frequencies[:, [counted.index(term) for term in asked.content]]
+    columns_of = {term: column for column, term in enumerate(counted)}
+    counts = survey.frequencies[:, [columns_of[term] for term in asked.content]]
     lexical = _scaled(survey.lexical)
     if question.vector is not None and vectors.shape[1]:
         dense = _scaled(vectors @ (question.vector / max(float(np.linalg.norm(question.vector)), 1e-9)))

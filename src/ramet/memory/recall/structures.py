@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +15,71 @@ from ramet.memory.entities import entities
 from ramet.memory.recall.episodes import Episode, Floats
 from ramet.memory.recall.selector import Structure
 
+Places = NDArray[np.int64]
+
 _LENT = 0.5
 """How much of its neighbours' mean score a turn is lent."""
 _NEIGHBOURS = 3
 _TOPIC = 0.5
 """Pages whose vectors have a cosine below this to the topic so far begin another."""
+_ROWS = 256
+"""Turns whose similarities to all others are held at a time."""
 
 
-def links(episode: Episode, structure: Structure, vectors: Floats) -> NDArray[np.float64]:
-    """What each turn of the episode is lent by each, [turns, turns], rows for those that receive; none lends to itself.
+class Links(Protocol):
+    """Which turns of an episode lend to which; none lends to itself."""
+
+    @property
+    def count(self) -> int:
+        """How many pairs there are of one that receives and one that lends."""
+
+    def lent(self, scores: Floats) -> Floats:
+        """What each turn is lent, [turns], by the scores of all, [turns]: half the weighted mean of its neighbours'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Links one by one."""
+
+    turns: int
+    to: Places
+    """[pairs]: the turn that receives."""
+    by: Places
+    weights: Floats
+    """[pairs], at least 0."""
+
+    @property
+    def count(self) -> int:
+        """Those that weigh anything."""
+        return int(np.count_nonzero(self.weights))
+
+    def lent(self, scores: Floats) -> Floats:
+        """`Links.lent`."""
+        shares = _LENT * self.weights / np.maximum(np.bincount(self.to, self.weights, self.turns)[self.to], 1e-9)
+        return np.asarray(np.bincount(self.to, shares * scores[self.by], self.turns), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Each turn is linked to all others of its topic."""
+
+    numbers: Places
+    """[turns]."""
+
+    @property
+    def count(self) -> int:
+        """Those within each topic."""
+        sizes = np.bincount(self.numbers)
+        return int((sizes * (sizes - 1)).sum())
+
+    def lent(self, scores: Floats) -> Floats:
+        """`Links.lent`."""
+        others = np.bincount(self.numbers)[self.numbers] - 1
+        return _LENT * (np.bincount(self.numbers, scores)[self.numbers] - scores) / np.maximum(others, 1)
+
+
+def links(episode: Episode, structure: Structure, vectors: Floats) -> Links:
+    """What lends to what in an episode. No structure takes memory for every pair of its turns.
 
     A turn is lent half the mean score of its neighbours, so that turns of differently structured episodes compare.
     `vectors` are the turns', [turns, dimensions]. Linear: the turn before and the turn after. Graph: the most similar
@@ -28,30 +87,39 @@ def links(episode: Episode, structure: Structure, vectors: Floats) -> NDArray[np
     turns of its topic; topics are runs of pages that are alike.
     """
     turns = [turn for page in episode.pages for turn in page.turns]
-    lent = np.zeros((len(turns), len(turns)))
-    if structure == "linear":
-        steps = np.arange(len(turns) - 1)
-        lent[steps, steps + 1] = lent[steps + 1, steps] = 1
-    elif structure == "graph":
-        alike = vectors @ vectors.T
-        shared = _sharing(turns)
-        for at in range(len(turns)):
-            near = [other for other in range(len(turns)) if other != at]
-            near = [other for other in near if shared[at, other]] or near
-            near = sorted(near, key=lambda other: -alike[at, other])[:_NEIGHBOURS]
-            lent[at, near] = np.maximum(alike[at, near], 0)
-    else:
-        topics = _topics(episode)
-        same = topics[:, None] == topics[None, :]
-        np.fill_diagonal(same, False)
-        lent = same.astype(np.float64)
-    return np.asarray(_LENT * lent / np.maximum(lent.sum(1, keepdims=True), 1e-9))
+    if structure == "hierarchical":
+        return Topics(_topics(episode))
+    if structure == "graph":
+        return _graph(turns, vectors)
+    first = np.arange(len(turns) - 1)
+    to, by = np.concatenate([first, first + 1]), np.concatenate([first + 1, first])
+    return Pairs(len(turns), to, by, np.ones(len(to)))
 
 
-def _sharing(turns: Sequence[Turn]) -> NDArray[np.bool_]:
-    """Which turns mention an entity of which, [turns, turns]."""
-    mentioned = [set(entities(turn.text, turn.time)) for turn in turns]
-    return np.array([[bool(one & other) for other in mentioned] for one in mentioned])
+def _graph(turns: Sequence[Turn], vectors: Floats) -> Pairs:
+    mentioned = [entities(turn.text, turn.time) for turn in turns]
+    mentioning = defaultdict[str, list[int]](list)
+    for at, names in enumerate(mentioned):
+        for name in names:
+            mentioning[name].append(at)
+    to, by, weights = list[int](), list[int](), list[float]()
+    for start in range(0, len(turns), _ROWS):
+        for at, row in enumerate(vectors[start : start + _ROWS] @ vectors.T, start):
+            near = np.zeros(len(turns), np.bool_)
+            for name in mentioned[at]:
+                near[mentioning[name]] = True
+            near[at] = False
+            if not near.any():
+                near[:] = True
+                near[at] = False
+            alike = np.where(near, row, -np.inf)
+            for _ in range(min(_NEIGHBOURS, int(near.sum()))):
+                best = int(alike.argmax())
+                to.append(at)
+                by.append(best)
+                weights.append(max(float(row[best]), 0.0))
+                alike[best] = -np.inf
+    return Pairs(len(turns), np.array(to, np.int64), np.array(by, np.int64), np.array(weights, np.float64))
 
 
 def _topics(episode: Episode) -> NDArray[np.int64]:
