@@ -34,13 +34,14 @@ _WHO = re.compile(
     r"\b(?:who|whom|whose|where|which|names?|named|called|city|cities|country|countries|states?|towns?)\b",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
+_NAME = re.compile(r" (?<=[a-z,;] )([A-Z][a-z]+)")
 """A capital inside a sentence; in languages that write all nouns so it tells little, and does no harm."""
 _HOW_MANY = re.compile(r"\bhow (?:many|much|long|old|often)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|few|couple|dozen|once|twice)\b", re.IGNORECASE
 )
-_OWN = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
+_FIRST_PERSON = "I I'm I've I'd I'll I\u2019m I\u2019ve I\u2019d I\u2019ll me my My mine myself we We our Our us"
+_OWN = frozenset(word + end for word in _FIRST_PERSON.split() for end in ("", *".,;:!?"))
 _MOST_NAMES = 3
 _NEAR = timedelta(days=3)
 """What happened on a day is mostly told in the next few."""
@@ -113,7 +114,8 @@ class Asked:
 
 def names_told(text: str, speakers: Collection[str]) -> int:
     """How many names a text tells, but for the `speakers`' own; 3 stands for more."""
-    return min(sum(name not in speakers for name in _NAME.findall(text)), _MOST_NAMES)
+    found = _NAME.findall(text)
+    return min(sum(name not in speakers for name in found), _MOST_NAMES) if found else 0
 
 
 def tells_number(text: str) -> bool:
@@ -123,7 +125,7 @@ def tells_number(text: str) -> bool:
 
 def tells_own(text: str) -> bool:
     """Whether whoever says a text speaks of themself."""
-    return _OWN.search(text) is not None
+    return not _OWN.isdisjoint(text.split())
 
 
 def tells_time(text: str) -> bool:
