@@ -238,6 +238,8 @@ def main() -> None:
     turns, asked = load(arguments.data, not arguments.no_captions)
     embedder, store = MiniLM(), SqliteStore(None)
     store.add(turns, embedder.embed([indexed_text(turn) for turn in turns]))
+    bare = SqliteStore(None)
+    bare.add(turns)
     vectors = embedder.embed([one.question.text for one in asked])
     asked = [replace(a, question=replace(a.question, vector=v)) for a, v in zip(asked, vectors, strict=True)]
     fitted = left_out(store, asked)
@@ -251,6 +253,7 @@ def main() -> None:
         "graph": fused(GRAPH),
         "soft fusion, not chained": fused(DEFAULT),
         "soft fusion, not chained, left out": lambda i, q: fused(fitted[str(q.conversation)])(i, q),
+        "soft fusion, words alone": lambda i, q: ranked(pool(bare, replace(q, vector=None)), DEPTHS[-1]),
         "soft fusion": lambda i, q: ranked(surveyed(i, q), DEPTHS[-1]),
         "soft fusion, left out": lambda i, q: ranked(surveyed(i, q), DEPTHS[-1], fitted[str(q.conversation)]),
     }
