@@ -82,15 +82,14 @@ class _Writer:
     def __init__(self, store: Store, embedder: Embedder | None, model: Model) -> None:
         self.done = Derived()
         self._store, self._embedder, self._model = store, embedder, model
-        self._limit = PIECE
 
     def session(self, conversation: str, session: str, where: str) -> None:
         """Deal with all pieces of a session that have no summary."""
-        left_out = set[str]()
+        left_out, limit = set[str](), PIECE
         again = True
         while again:
             again = False
-            for piece in pieces(self._store, conversation, session, self._limit):
+            for piece in pieces(self._store, conversation, session, limit):
                 if any(turn.id in left_out for turn in piece.new):
                     continue
                 try:
@@ -98,7 +97,7 @@ class _Writer:
                 except TooLongError as error:
                     again = len(piece.turns) > 1
                     if again:
-                        self._limit = min(self._limit, size_of(piece)) // 2
+                        limit = min(limit, size_of(piece)) // 2
                     else:
                         self._leave_out(piece, where, error, left_out)
                 except ReplyError as error:
