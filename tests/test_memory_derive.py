@@ -352,6 +352,24 @@ def test_one_conversation_alone(memory: Memory) -> None:
     assert seen == [(0, 1, "d · s"), (1, 1, "")]
 
 
+def test_only_sessions_with_something_new_are_read(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for session in range(5):
+        memory.remember_turns(talk("Hello", "Ann lives in Oslo", session=f"s{session}", start=3 * session))
+    read: list[str] = []
+    turns_of = memory.store.session_turns
+    seen: list[tuple[int, int, str]] = []
+    with model() as (found, _):
+        memory.derive(found)
+        memory.remember_turns(talk("Bye", session="s3", start=11))
+        monkeypatch.setattr(
+            memory.store, "session_turns", lambda *where: [read.append(where[1]), *turns_of(*where)][1:]
+        )
+        memory.derive(found, progress=lambda *at: seen.append(at))
+        assert set(read) == {"s3"} and seen == [(0, 1, "c · s3"), (1, 1, "")]
+        read.clear()
+        assert memory.derive(found) == Derived() and read == []
+
+
 def test_replies_of_no_use_are_left_out_and_tried_again(memory: Memory) -> None:
     for session in range(4):
         memory.remember_turns(talk(f"Ann lives in Town{session}", session=f"s{session}", start=session))

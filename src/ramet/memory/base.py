@@ -178,6 +178,12 @@ class Index(Protocol):
     def sessions(self, conversation: str) -> list[str]:
         """The sessions in which something was said, in the order of their first turns."""
 
+    def without_summary(self, conversation: str | None = None) -> list[tuple[str, str]]:
+        """The sessions, as (conversation, session), in which something was said that no summary names.
+
+        Conversations by name, sessions in the order of their first such turns.
+        """
+
     def conversations(self) -> list[str]:
         """All conversations, by name."""
 

@@ -24,7 +24,7 @@ _GIVE_UP = 10
 _WORD = re.compile(r"\w+")
 
 Progress = Callable[[int, int, str], None]
-"""Told how many sessions are done, of how many, and which is next."""
+"""Told how many sessions are done, of how many that have something new, and which is next."""
 
 
 @dataclass
@@ -53,8 +53,7 @@ def derive(
     """`Memory.derive`."""
     if conversation is not None and not store.count(conversation):
         raise MemoryStoreError(f"the memory has no conversation {conversation!r}")
-    names = [conversation] if conversation is not None else store.conversations()
-    sessions = [(name, session) for name in names for session in store.sessions(name)]
+    sessions = store.without_summary(conversation)
     writer, unusable = _Writer(store, embedder, model), 0
     for done, (name, session) in enumerate(sessions):
         where = " · ".join(part for part in (name, session) if part)
