@@ -15,9 +15,10 @@ import pytest
 
 from ramet.memory import Memory, MemoryStoreError, ModelError, Turn
 from ramet.memory.base import Vector
-from ramet.memory.derive import Derived, run
+from ramet.memory.derive import Derived
 from ramet.memory.derive.endpoint import Endpoint
 from ramet.memory.sql import SqlStore
+from ramet.memory.validity import end_of
 from tests.endpoints import Answer, Asked, Raw, completion, endpoint, given, keeper
 from tests.memory_support import said
 
@@ -123,14 +124,15 @@ def test_facts_that_change_supersede(store: SqlStore) -> None:
     with model() as (found, asked):
         done = memory.derive(found)
     assert done == Derived(summaries=3, facts=4, superseded=2, repeated=1)
-    oslo, rome, ben, bern = of_kind(memory, "fact")
+    oslo, rome, ben, again, bern = of_kind(memory, "fact")
     assert (oslo.superseded_by, oslo.valid_from, oslo.valid_to) == (rome.id, oslo.time, rome.time)
+    assert (again.repeats, again.superseded_by) == (rome.id, bern.id)
     assert (rome.superseded_by, rome.valid_to, bern.superseded_by) == (bern.id, bern.time, None)
     assert ben.superseded_by is None
     near = [line["near"] for body in asked.bodies for line in given(body) if line.get("near")]
     assert near and all(line.startswith(("s", "n")) for lines in near for line in lines)
     # What a user deletes is gone from what was derived, and what it had superseded holds again.
-    memory.forget([rome.sources[0]])
+    memory.forget([rome.sources[0], again.sources[0]])
     (oslo,) = store.turns([oslo.id])
     assert (oslo.superseded_by, oslo.valid_to) == (bern.id, bern.time)
     assert all("Rome" not in turn.text for turn in of_kind(memory, "fact") if turn != ben)
@@ -473,6 +475,7 @@ def test_there_and_back_again(memory: Memory) -> None:
     with model() as (found, _):
         assert memory.derive(found) == Derived(summaries=3, facts=5, superseded=4, repeated=1)
     facts = of_kind(memory, "fact")
+    assert facts.pop(3).repeats == facts[2].id
     assert [turn.text.split()[-1] for turn in facts] == ["Oslo.", "Rome.", "Oslo.", "Bern.", "Oslo."]
     assert [turn.superseded_by for turn in facts] == [*(turn.id for turn in facts[1:]), None]
     assert [turn.valid_to for turn in facts] == [*(turn.time for turn in facts[1:]), None]
@@ -484,4 +487,4 @@ def test_only_what_was_offered_can_be_replaced(memory: Memory) -> None:
     with model(lambda body: keeper(body) if "dates" in given(body)[-1] else {"changes": wild}) as (found, _):
         done = memory.derive(found)
     assert (done.facts, done.superseded) == (3, 0)
-    assert run._end(said(5, "x"), said(1, "x")) == said(1, "x").time  # without a beginning any end will do
+    assert end_of(said(5, "x"), said(1, "x")) == said(1, "x").time  # without a beginning any end will do

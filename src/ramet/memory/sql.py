@@ -20,6 +20,7 @@ from ramet.memory.lists import StoredLists
 from ramet.memory.postings import BLOCK, Gathered, Rows
 from ramet.memory.records import COLUMNS, check, check_same, record, turn_of, units
 from ramet.memory.survey import count_terms, sessions, with_those_beside
+from ramet.memory.validity import StoredFacts
 from ramet.memory.words import FORMAT, indexed_text, terms
 
 T = TypeVar("T")
@@ -38,6 +39,10 @@ class SqlStore(ABC):
     @abstractmethod
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         """The rows of a SELECT; lists among `values` are arrays."""
+
+    @abstractmethod
+    def _run(self, statement: str) -> Any:
+        """Run a statement that changes the tables."""
 
     @abstractmethod
     def _many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -74,7 +79,7 @@ class SqlStore(ABC):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._inside = self._failed = False
-        self._lists = StoredLists(self)
+        self._lists, self._facts = StoredLists(self), StoredFacts(self)
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[None]:
@@ -118,6 +123,12 @@ class SqlStore(ABC):
         """Length of the stored vectors; None while there are none."""
         known = self.note("dimensions")
         return int(known) if known else None
+
+    @property
+    def version(self) -> str:
+        """Another one whenever turns were added or removed."""
+        notes = dict(self._rows("SELECT key, value FROM notes WHERE key IN ('rows', 'removals')"))
+        return f"{notes.get('rows', 0)} {notes.get('removals', 0)}"
 
     def lexical(self, query: str, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
         """The turns with the highest BM25."""
@@ -339,7 +350,7 @@ class SqlStore(ABC):
             removed: dict[str, Turn] = {}
             for part in _parts(sorted(gone)):
                 removed |= self._remove(list(part))
-            self._restore(removed)
+            self._facts.restore(removed)
         return list(removed)
 
     def _remove(self, rows: list[int]) -> dict[str, Turn]:
@@ -360,34 +371,15 @@ class SqlStore(ABC):
         self._count(-len(stored), -length)
         return {turn.id: turn for _, turn in stored}
 
-    def _restore(self, removed: dict[str, Turn]) -> None:
-        """Facts that were superseded by removed ones hold again, until the successors of those, if they have any."""
-        changed = []
-        for part in _parts(removed):
-            for id, by in self._rows("SELECT id, superseded_by FROM turns WHERE superseded_by {in}", list(part)):
-                until: datetime | None = None
-                successor: str | None = by
-                seen = set[str]()  # imported facts may name each other in a circle
-                while successor in removed and successor not in seen:
-                    seen.add(successor)
-                    until, successor = removed[successor].valid_to, removed[successor].superseded_by
-                changed.append((successor, until.isoformat() if until else None, id))
-        self._many("UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?", changed)
-
     def supersede(self, old: str, new: str, at: datetime | None) -> None:
         """End the fact `old` in favour of `new`."""
         with self.writing():
-            found = {turn.id: turn for _, turn in self._stored("id {in}", [old, new])}
-            for id in (old, new):
-                if id not in found or found[id].kind != "fact":
-                    raise MemoryStoreError(f"{id!r} is not a fact that is stored; only facts supersede each other")
-            if old == new or found[old].superseded_by is not None:
-                by = "itself" if old == new else repr(found[old].superseded_by)
-                raise MemoryStoreError(f"the fact {old!r} cannot be superseded by {new!r}: it is already by {by}")
-            self._many(
-                "UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?",
-                [(new, at.isoformat() if at else None, old)],
-            )
+            self._facts.supersede(old, new, at)
+
+    def repeat(self, id: str, first: str) -> None:
+        """Let the fact `id` stand behind `first`."""
+        with self.writing():
+            self._facts.repeat(id, first)
 
     def end(self, conversation: str) -> int:
         """One more than the highest position in a conversation."""
@@ -422,6 +414,15 @@ class SqlStore(ABC):
                 f"this memory is of format {found}, this version of Ramet reads format {FORMAT}: export it with the "
                 "version that wrote it, and import that"
             )
+
+    def _complete(self, columns: str) -> None:
+        """Add what stores of this format did not have at first. `columns`: a SELECT of those that `turns` has."""
+        if ("repeats",) in self._rows(columns):
+            return
+        with self.writing():
+            if ("repeats",) not in self._rows(columns):  # no other process was first
+                self._run("ALTER TABLE turns ADD COLUMN repeats TEXT")
+                self._run("CREATE INDEX turns_repeating ON turns (repeats) WHERE repeats IS NOT NULL")
 
     def _rows_on(self, name: str) -> Rows:
         """The rows on a list, ascending."""
