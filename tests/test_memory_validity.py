@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ramet.memory import Memory
@@ -21,6 +21,8 @@ pytest_plugins = ["tests.memory_fixtures"]
 HOMES = st.tuples(st.sampled_from(["Ann", "Ben"]), st.sampled_from(["Oslo", "Rome", "Bern"]))
 TALKS = st.lists(st.lists(HOMES, min_size=1, max_size=3), min_size=1, max_size=4)
 names = count()
+PHASES = [Phase.explicit, Phase.generate]
+"""Not made smaller: a failure would take minutes to be told."""
 
 
 def play(memory: Memory, talks: list[list[tuple[str, str]]], draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
@@ -46,7 +48,7 @@ def play(memory: Memory, talks: list[list[tuple[str, str]]], draw: Callable[[st.
         assert other.store.count() == 0
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True, phases=PHASES)
 @given(talks=TALKS, data=st.data())
 def test_whatever_is_forgotten_what_is_still_told_holds_once(
     talks: list[list[tuple[str, str]]], data: st.DataObject
@@ -56,7 +58,8 @@ def test_whatever_is_forgotten_what_is_still_told_holds_once(
 
 
 @settings(
-    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, derandomize=True, phases=PHASES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(talks=TALKS, data=st.data())
 def test_the_same_in_both_stores(store: SqlStore, talks: list[list[tuple[str, str]]], data: st.DataObject) -> None:
@@ -72,7 +75,7 @@ def test_much_is_forgotten(talks: list[list[tuple[str, str]]], data: st.DataObje
         play(memory, talks, data.draw)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True, phases=PHASES)
 @given(talks=TALKS, seed=st.integers(0, 1000), data=st.data())
 def test_whatever_a_model_says_of_facts_they_stay_in_order(
     talks: list[list[tuple[str, str]]], seed: int, data: st.DataObject

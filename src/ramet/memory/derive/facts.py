@@ -72,25 +72,33 @@ class NewFacts:
         """
         ended = 0
         for index in sorted(kept, key=lambda index: self.turns[index].position):
-            ended += self._place(self.turns[index].id, self._repeats[index])
+            ended += self._place(index)
         stored = self._store.turns([self.turns[index].id for index in kept])
         return sum(turn.repeats is not None for turn in stored), ended
 
-    def _place(self, id: str, related: dict[str, bool]) -> int:
+    def _place(self, index: int) -> int:
+        id, related = self.turns[index].id, self._repeats[index]
         turn, ended = self._find(id), 0
         held = [found for other, repeats in related.items() if (found := self._held(other, repeats, turn)) is not None]
         held.sort(key=lambda found: found[0].position)
         told = {other.id: other for other, repeats in held if repeats}
+        later = list[Turn]()
         for other in {other.id: other for other, _ in held if other.id not in told}.values():
-            if other.position <= turn.position:
-                self._store.supersede(other.id, id, end_of(other, turn))
-                ended += other.superseded_by is None
-            elif self._find(id).superseded_by is None:
-                self._store.supersede(id, other.id, end_of(turn, other))
-                ended += 1
+            if other.position > turn.position:
+                later.append(other)
+                continue
+            # What had ended that one comes after this one, too, unless the model was asked about it.
+            later += [t for t in self._chain(other) if t.id not in self._compared[index] and t.id not in related][:1]
+            self._store.supersede(other.id, id, end_of(other, turn))
+            ended += other.superseded_by is None
+        told |= {other.id: other for other in later if same(other, turn)}
+        later = sorted((other for other in later if other.id not in told), key=lambda other: other.position)
+        if later and self._find(id).superseded_by is None:
+            self._store.supersede(id, later[0].id, end_of(turn, later[0]))
+            ended += 1
         turn = self._find(id)
         until = next((later.position for later in self._chain(turn)), math.inf)
-        for other in told.values() if turn.repeats is None else ():
+        for other in sorted(told.values(), key=lambda other: other.position) if turn.repeats is None else ():
             if other.position <= turn.position:
                 self._store.repeat(id, other.id)
                 break
