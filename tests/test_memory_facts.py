@@ -148,6 +148,15 @@ def test_facts_repeat(store: SqlStore) -> None:
     assert store.version != version
 
 
+def test_what_was_so_again_repeats_nothing(store: SqlStore) -> None:
+    store.add([*(said(at, "x") for at in range(3)), fact(0, "Oslo"), fact(1, "Rome"), fact(2, "Oslo")])
+    store.supersede("f1", "f2", None)
+    store.repeat("f2", "f0")
+    found = store.turns(["f0", "f1", "f2"])
+    assert [turn.superseded_by for turn in found] == ["f1", "f2", None] and found[0].valid_to == found[1].time
+    assert {turn.repeats for turn in found} == {None}
+
+
 def test_a_file_from_before_repetitions(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         memory.remember_turns([said(0, "Ann lives in Oslo")])

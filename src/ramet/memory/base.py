@@ -236,8 +236,9 @@ class Store(Index, Protocol):
     def repeat(self, id: str, first: str) -> None:
         """Let the fact `id` stand behind the fact `first`, which says the same and was said before; both stay.
 
-        What stood behind `id`, or was superseded by it, now does so by `first`. Raises MemoryStoreError if either is
-        not a stored fact, or `id` repeats one already.
+        What stood behind `id`, or was superseded by it, now does so by `first`; but if some of that was said after
+        `first`, it supersedes `first` instead. Raises MemoryStoreError if either is not a stored fact, or `id` repeats
+        one already.
         """
 
     def end(self, conversation: str) -> int:

@@ -52,10 +52,14 @@ class StoredFacts:
         turn, place = self._first(id), self._first(first)
         if turn.id != id or place.id == id:
             raise MemoryStoreError(f"the fact {id!r} cannot repeat {first!r}: it repeats {turn.repeats or place.id!r}")
+        ended = [other for other in self._led_to([id]) if other.id != place.id]
+        between = next((other for other in ended if other.position > place.position), None)
+        if between is not None:  # it was said, was so no longer, and was said again
+            self.supersede(place.id, between.id, end_of(place, between))
+            return
         self._stand_behind([turn, *self._behind([id])], place.id)
-        for other in self._led_to([id]):
-            if other.id != place.id:
-                self._end(other.id, place.id, end_of(other, place))
+        for other in ended:
+            self._end(other.id, place.id, end_of(other, place))
         by, at = place.superseded_by, place.valid_to
         if by is None or by == id:
             by, at = turn.superseded_by, turn.valid_to

@@ -96,7 +96,8 @@ def best(values: Floats, k: int, weights: Weights = DEFAULT) -> list[tuple[int, 
     sums = weighted(values, weights)
     shares = np.exp(np.maximum(sums - sums.max(), -600))
     shares /= shares.sum()
-    return [(at, float(shares[at])) for at in np.argsort(-sums, kind="stable")[:k].tolist()]
+    order = np.argsort(-sums, kind="stable")[:k]
+    return list(zip(order.tolist(), shares[order].tolist(), strict=True))
 
 
 def weighted(values: Floats, weights: Weights) -> NDArray[np.float64]:
