@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -11,8 +13,9 @@ import numpy as np
 
 from ramet.memory import Memory
 from ramet.memory.base import Turn, Vector
+from ramet.memory.derive.endpoint import Endpoint
+from tests.endpoints import Answer, Asked, endpoint, keeper
 from tests.endpoints import given as lines_of
-from tests.endpoints import keeper
 
 _TEXT = "the a to of in we they cat dog garden paris oslo violin teacher moved bought painted visited 42 tomorrow"
 WORDS = _TEXT.split()
@@ -90,3 +93,18 @@ def leads_to(stored: Mapping[str, Turn], turn: Turn) -> Turn:
             assert stored[turn.superseded_by or ""].position >= turn.position
             turn = stored[turn.superseded_by or ""]
     return turn
+
+
+@contextmanager
+def model(answer: Answer = keeper) -> Iterator[tuple[Endpoint, Asked]]:
+    with endpoint(answer) as asked, Endpoint(asked.url, "m") as found:
+        yield found, asked
+
+
+def of_kind(memory: Memory, kind: str) -> list[Turn]:
+    return [turn for turn, _ in memory.store.scan() if turn.kind == kind]
+
+
+def talk(*texts: str, session: str = "s", start: int = 0, days: int = 0) -> list[Turn]:
+    turns = [said(start + index, text, session=session) for index, text in enumerate(texts)]
+    return [replace(turn, time=turn.time + timedelta(days=days) if turn.time else None) for turn in turns]

@@ -34,7 +34,7 @@ class StoredFacts:
     def supersede(self, old: str, new: str, at: datetime | None) -> None:
         """`Store.supersede`."""
         ended, follower = self._first(old), self._first(new)
-        before = None if ended.superseded_by is None else self._fact(ended.superseded_by)
+        before = self._find(ended.superseded_by)
         if ended.id == follower.id or (before is not None and before.position <= follower.position):
             by = "itself" if before is None else repr(before.id)
             raise MemoryStoreError(f"the fact {old!r} cannot be superseded by {new!r}: it is already by {by}")
@@ -42,7 +42,7 @@ class StoredFacts:
         if again:  # it was said once more after what is put between
             self._stand_behind(again[1:], again[0].id)
             self._stand_behind(again[:1], None)
-            then = None if follower.superseded_by is None else self._fact(follower.superseded_by)
+            then = self._find(follower.superseded_by)
             if then is None or again[0].position < then.position:
                 self._end(follower.id, again[0].id, end_of(follower, again[0]))
         self._end(ended.id, follower.id, at)
@@ -97,8 +97,8 @@ class StoredFacts:
             if found is not None and found.repeats is None and same(found, turn) and found.position >= turn.position:
                 self.repeat(by, turn.id)
 
-    def _find(self, id: str) -> Turn | None:
-        return next((turn for _, turn in self._tables._stored("id = ?", id)), None)
+    def _find(self, id: str | None) -> Turn | None:
+        return next((turn for _, turn in self._tables._stored("id = ?", id)), None) if id is not None else None
 
     def _fact(self, id: str) -> Turn:
         """A fact by its id. Raises MemoryStoreError if it is none."""
@@ -110,7 +110,7 @@ class StoredFacts:
     def _first(self, id: str) -> Turn:
         """The fact that stands for a fact: itself, or the one that it repeats."""
         found = self._fact(id)
-        return found if found.repeats is None else self._find(found.repeats) or found
+        return self._find(found.repeats) or found
 
     def _behind(self, ids: Iterable[str]) -> list[Turn]:
         """The facts that repeat any of these, in the order in which they were said."""

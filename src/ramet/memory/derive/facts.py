@@ -116,8 +116,7 @@ class NewFacts:
         found = next(iter(self._store.turns([id])), None)
         if found is None:
             return None
-        if found.repeats is not None:
-            found = self._find(found.repeats)
+        found = self._firsts([found.id])[0]
         for later in self._chain(found):
             if later.position > turn.position or later.id in own:
                 break
