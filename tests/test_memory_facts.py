@@ -157,6 +157,14 @@ def test_what_was_so_again_repeats_nothing(store: SqlStore) -> None:
     assert {turn.repeats for turn in found} == {None}
 
 
+def test_what_is_between_parts_what_says_the_same(store: SqlStore) -> None:
+    store.add([*(said(at, "x") for at in range(3)), fact(0, "Oslo"), fact(1, "Rome"), fact(2, "Oslo")])
+    store.repeat("f2", "f0")
+    store.supersede("f1", "f2", None)
+    found = store.turns(["f0", "f1", "f2"])
+    assert [turn.superseded_by for turn in found] == ["f1", "f2", None] and {turn.repeats for turn in found} == {None}
+
+
 def test_a_file_from_before_repetitions(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         memory.remember_turns([said(0, "Ann lives in Oslo")])

@@ -38,6 +38,9 @@ class StoredFacts:
         if ended.id == follower.id or (before is not None and before.position <= follower.position):
             by = "itself" if before is None else repr(before.id)
             raise MemoryStoreError(f"the fact {old!r} cannot be superseded by {new!r}: it is already by {by}")
+        if follower.id != new and follower.position < ended.position:  # what repeats that one does so no longer
+            self.supersede(follower.id, ended.id, end_of(follower, ended))
+            return
         again = [turn for turn in self._behind([ended.id]) if turn.position > follower.position]
         if again:  # it was said once more after what is put between
             self._stand_behind(again[1:], again[0].id)
@@ -53,9 +56,14 @@ class StoredFacts:
         if turn.id != id or place.id == id:
             raise MemoryStoreError(f"the fact {id!r} cannot repeat {first!r}: it repeats {turn.repeats or place.id!r}")
         ended = [other for other in self._led_to([id]) if other.id != place.id]
-        between = next((other for other in ended if other.position > place.position), None)
-        if between is not None:  # it was said, was so no longer, and was said again
-            self.supersede(place.id, between.id, end_of(place, between))
+        between = [t for t in (*ended, *self._behind(t.id for t in ended)) if t.position > place.position]
+        if between:  # it was said, was so no longer, and was said again
+            for other in ended:
+                if other.position <= place.position:
+                    self.supersede(other.id, place.id, end_of(other, place))
+            then, news = self._find(self._fact(place.id).superseded_by), min(between, key=lambda other: other.position)
+            if then is None or then.position > news.position:
+                self.supersede(place.id, news.id, end_of(place, news))
             return
         self._stand_behind([turn, *self._behind([id])], place.id)
         for other in ended:
