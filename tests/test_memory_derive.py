@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ramet.memory import Memory, MemoryStoreError, ModelError, Turn
+from ramet.memory import Memory, MemoryStoreError, Turn
 from ramet.memory.base import Vector
-from ramet.memory.derive import Derived, run
+from ramet.memory.derive import Derived
 from ramet.memory.derive.endpoint import Endpoint
 from ramet.memory.sql import SqlStore
-from tests.endpoints import Answer, Asked, Raw, endpoint, given, keeper
-from tests.memory_support import said
+from tests.endpoints import endpoint, given, keeper
+from tests.memory_support import model, of_kind, said, talk
 
 pytest_plugins = ["tests.memory_fixtures"]
 
@@ -34,25 +33,10 @@ class Letters:
         return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1)
 
 
-@contextmanager
-def model(answer: Answer = keeper) -> Iterator[tuple[Endpoint, Asked]]:
-    with endpoint(answer) as asked, Endpoint(asked.url, "m") as found:
-        yield found, asked
-
-
 @pytest.fixture
 def memory() -> Iterator[Memory]:
     with Memory.open(None) as found:
         yield found
-
-
-def of_kind(memory: Memory, kind: str) -> list[Turn]:
-    return [turn for turn, _ in memory.store.scan() if turn.kind == kind]
-
-
-def talk(*texts: str, session: str = "s", start: int = 0, days: int = 0) -> list[Turn]:
-    turns = [said(start + index, text, session=session) for index, text in enumerate(texts)]
-    return [replace(turn, time=turn.time + timedelta(days=days) if turn.time else None) for turn in turns]
 
 
 @pytest.mark.parametrize("embedder", [None, Letters()])
@@ -123,14 +107,15 @@ def test_facts_that_change_supersede(store: SqlStore) -> None:
     with model() as (found, asked):
         done = memory.derive(found)
     assert done == Derived(summaries=3, facts=4, superseded=2, repeated=1)
-    oslo, rome, ben, bern = of_kind(memory, "fact")
+    oslo, rome, ben, again, bern = of_kind(memory, "fact")
     assert (oslo.superseded_by, oslo.valid_from, oslo.valid_to) == (rome.id, oslo.time, rome.time)
+    assert (again.repeats, again.superseded_by) == (rome.id, bern.id)
     assert (rome.superseded_by, rome.valid_to, bern.superseded_by) == (bern.id, bern.time, None)
     assert ben.superseded_by is None
     near = [line["near"] for body in asked.bodies for line in given(body) if line.get("near")]
     assert near and all(line.startswith(("s", "n")) for lines in near for line in lines)
     # What a user deletes is gone from what was derived, and what it had superseded holds again.
-    memory.forget([rome.sources[0]])
+    memory.forget([rome.sources[0], again.sources[0]])
     (oslo,) = store.turns([oslo.id])
     assert (oslo.superseded_by, oslo.valid_to) == (bern.id, bern.time)
     assert all("Rome" not in turn.text for turn in of_kind(memory, "fact") if turn != ben)
@@ -201,29 +186,6 @@ def test_long_sessions_are_read_in_pieces(memory: Memory) -> None:
         memory.remember_turns(talk("one more", start=21))
         memory.derive(found)  # the last piece has room
         assert of_kind(memory, "summary")[-1].sources == ("c:20", "c:21")
-
-
-def too_long(limit: int, more: Answer = keeper) -> Answer:
-    """A model with a short context."""
-
-    def answer(body: dict[str, Any]) -> Any:
-        size = len(body["messages"][1]["content"])
-        if size <= limit:
-            return more(body)
-        return Raw.error(400, f"This model's maximum context length is {limit} tokens, and you asked for {size}")
-
-    return answer
-
-
-def test_a_short_context_gets_shorter_pieces(memory: Memory) -> None:
-    memory.remember_turns(talk(*(f"Turn {index} " + "word " * 40 for index in range(16)), "x" * 3000, "the last"))
-    with model(too_long(1500)) as (found, asked):
-        done = memory.derive(found)
-        refused = sum(len(body["messages"][1]["content"]) > 1500 for body in asked.bodies)
-    covered = [id for turn in of_kind(memory, "summary") for id in turn.sources]
-    assert covered == [f"c:{index}" for index in range(18) if index != 16]
-    assert refused < 8 and len(done.failed) == 1
-    assert "c · s, from 'c:16' on" in done.failed[0] and "maximum context length is 1500" in done.failed[0]
 
 
 def test_a_turn_that_is_forgotten_meanwhile_leaves_no_trace(memory: Memory) -> None:
@@ -322,53 +284,22 @@ def test_one_conversation_alone(memory: Memory) -> None:
     assert seen == [(0, 1, "d · s"), (1, 1, "")]
 
 
-def test_replies_of_no_use_are_left_out_and_tried_again(memory: Memory) -> None:
-    for session in range(4):
-        memory.remember_turns(talk(f"Ann lives in Town{session}", session=f"s{session}", start=session))
-    bad = {"Town1"}
-
-    def answer(body: dict[str, Any]) -> Any:
-        return "I would rather not." if any(name in body["messages"][1]["content"] for name in bad) else keeper(body)
-
-    with model(lambda body: answer(body) if "dates" in given(body)[-1] else keeper(body)) as (found, asked):
-        done = memory.derive(found)
-        assert (done.summaries, len(done.failed)) == (3, 1)
-        assert done.failed[0].startswith("c · s1, from 'c:1' on: the reply is not JSON: 'I would rather not.'")
-        assert (
-            sum("Town1" in body["messages"][1]["content"] and "dates" in given(body)[-1] for body in asked.bodies) == 3
+def test_only_sessions_with_something_new_are_read(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    for session in range(5):
+        memory.remember_turns(talk("Hello", "Ann lives in Oslo", session=f"s{session}", start=3 * session))
+    read: list[str] = []
+    turns_of = memory.store.session_turns
+    seen: list[tuple[int, int, str]] = []
+    with model() as (found, _):
+        memory.derive(found)
+        memory.remember_turns(talk("Bye", session="s3", start=11))
+        monkeypatch.setattr(
+            memory.store, "session_turns", lambda *where: [read.append(where[1]), *turns_of(*where)][1:]
         )
-        bad.clear()
-        assert memory.derive(found).summaries == 1
-
-
-def test_a_model_that_cannot_do_it_is_given_up(memory: Memory) -> None:
-    for session in range(12):
-        memory.remember_turns(talk("Hello", session=f"s{session}", start=session))
-    with model(lambda _: {"summary": "", "facts": []}) as (found, asked):
-        with pytest.raises(
-            ModelError, match=r"10 sessions in a row could be used.*summary that is empty.*another model"
-        ):
-            memory.derive(found)
-        assert len(asked.bodies) == 30
-
-
-def test_what_is_done_is_kept_when_the_endpoint_goes(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    for session in range(4):
-        memory.remember_turns(talk(f"Ann lives in Town{session}", session=f"s{session}", start=session))
-    left = [3]
-
-    def answer(body: dict[str, Any]) -> Any:
-        left[0] -= 1
-        return keeper(body) if left[0] >= 0 else Raw.error(401, "expired")
-
-    with model(answer) as (found, _):
-        with pytest.raises(ModelError, match="expired"):
-            memory.derive(found)
-        assert len(of_kind(memory, "summary")) == 2
-        left[0] = 100
-        assert memory.derive(found).summaries == 2
-    towns = [turn.text for turn in of_kind(memory, "fact") if turn.superseded_by is None]
-    assert towns == ["Ann lives in Town3."]
+        memory.derive(found, progress=lambda *at: seen.append(at))
+        assert set(read) == {"s3"} and seen == [(0, 1, "c · s3"), (1, 1, "")]
+        read.clear()
+        assert memory.derive(found) == Derived() and read == []
 
 
 def test_a_piece_is_whole_or_absent(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,15 +356,7 @@ def test_there_and_back_again(memory: Memory) -> None:
     with model() as (found, _):
         assert memory.derive(found) == Derived(summaries=3, facts=5, superseded=4, repeated=1)
     facts = of_kind(memory, "fact")
+    assert facts.pop(3).repeats == facts[2].id
     assert [turn.text.split()[-1] for turn in facts] == ["Oslo.", "Rome.", "Oslo.", "Bern.", "Oslo."]
     assert [turn.superseded_by for turn in facts] == [*(turn.id for turn in facts[1:]), None]
     assert [turn.valid_to for turn in facts] == [*(turn.time for turn in facts[1:]), None]
-
-
-def test_only_what_was_offered_can_be_replaced(memory: Memory) -> None:
-    memory.remember_turns(talk("Ann lives in Oslo", "Ben lives in Rome", "Cid lives in Bern"))
-    wild = [{"fact": "n1", "relation": "replaces", "other": other} for other in ("n1", "n2", "s1", 3, None)]
-    with model(lambda body: keeper(body) if "dates" in given(body)[-1] else {"changes": wild}) as (found, _):
-        done = memory.derive(found)
-    assert (done.facts, done.superseded) == (3, 0)
-    assert run._end(said(5, "x"), said(1, "x")) == said(1, "x").time  # without a beginning any end will do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import socket
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,17 @@ from ramet.memory import Memory, MemoryStoreError, ModelError
 from ramet.memory.derive import ReplyError, TooLongError
 from ramet.memory.derive import endpoint as module
 from ramet.memory.derive.endpoint import Endpoint
+from ramet.memory.derive.notes import notes
 from tests.endpoints import Raw, completion, endpoint, keeper
 from tests.memory_support import said
 
 SCHEMA = {"type": "object"}
+CLOSED = {
+    "type": "object",
+    "properties": {"a": {"type": "array", "maxItems": 3, "items": {"type": "string", "maxLength": 98}}},
+    "additionalProperties": False,
+}
+"""The longest reply has some 320 characters."""
 KEY = "sk-secret-1234"
 
 
@@ -50,8 +58,89 @@ def test_what_is_sent() -> None:
     assert headers["authorization"] == f"Bearer {KEY}"
     assert body["messages"] == [{"role": "system", "content": "Do this"}, {"role": "user", "content": "given"}]
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA and set(body) == {
-        "model", "messages", "response_format", "chat_template_kwargs"
+        "model", "messages", "response_format", "chat_template_kwargs", "temperature"
     }  # fmt: skip
+    assert body["temperature"] == 0
+
+
+def test_a_reply_is_given_room_for_its_form() -> None:
+    with endpoint(lambda _: {"summary": "s", "facts": []}) as asked, Endpoint(asked.url, "m") as found:
+        found.ask("", "", CLOSED)
+        notes(found, [], [said(0, "Hello")])
+    assert 2048 + 150 < asked.bodies[0]["max_tokens"] < 2048 + 170
+    most = asked.bodies[1]["response_format"]["json_schema"]["schema"]["properties"]["facts"]["maxItems"]
+    fact = {"text": "x" * 300, "sources": ["t1"] * 12, "since": None}
+    longest = json.dumps({"summary": "x" * 400, "facts": [fact] * most})
+    assert len(longest) / 2 <= asked.bodies[1]["max_tokens"] - 2048 < len(longest) / 2 + 20
+
+
+@pytest.mark.parametrize(
+    ("usage", "kind", "message"),
+    [
+        (None, ReplyError, "m does not end: after 2,2.. tokens"),
+        (2300, ReplyError, "m does not end"),
+        (700, TooLongError, "longer than the endpoint allows"),
+    ],
+)
+def test_who_cut_a_reply_off(usage: int | None, kind: type[Exception], message: str) -> None:
+    """What is cut off by the limit that we set would not end in halves of the question either."""
+    answer = completion('{"a": ', "length") | ({"usage": {"completion_tokens": usage}} if usage else {})
+    with (
+        endpoint(lambda _: Raw(200, answer)) as asked,
+        Endpoint(asked.url, "m") as found,
+        pytest.raises(ReplyError, match=message) as error,
+    ):
+        found.ask("", "", CLOSED)
+    assert type(error.value) is kind
+
+
+def test_a_limit_that_is_too_much_is_left_out() -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        size = len(body["messages"][1]["content"]) + body.get("max_tokens", 0)
+        return {"a": []} if size <= 1000 else Raw.error(400, f"maximum context length is 1000 tokens, not {size}")
+
+    told: list[str] = []
+    with endpoint(answer) as asked, Endpoint(asked.url, "m", notice=told.append) as found:
+        with pytest.raises(TooLongError):
+            found.ask("", "x" * 2000, CLOSED)
+        assert told == []  # it was not the limit
+        assert found.ask("", "x" * 900, CLOSED) == found.ask("", "x" * 900, CLOSED) == {"a": []}
+    assert ["max_tokens" in body for body in asked.bodies] == [True, False, True, False, False]
+    assert not any("max_completion_tokens" in body for body in asked.bodies)
+    assert len(told) == 1 and "does not take max_tokens" in told[0]
+
+
+def test_the_newer_name_of_the_limit() -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        if "max_tokens" in body:
+            return Raw.error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return {"a": []} if "max_completion_tokens" in body else "No."
+
+    with endpoint(answer) as asked, Endpoint(asked.url, "m") as found:
+        assert found.ask("", "", CLOSED) == found.ask("", "", CLOSED) == {"a": []}
+    assert len(asked.bodies) == 3
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 404])
+@pytest.mark.parametrize("form", ["<html>{}", '{{"choices": "{}"}}', *("." * cut + "{}" for cut in range(280, 300))])
+def test_the_key_is_repeated_nowhere(form: str, status: int) -> None:
+    """By whatever way an endpoint repeats it, and wherever what it says is cut off."""
+    with (
+        endpoint(lambda _: Raw(status, form.format(asked.headers[-1]["authorization"]))) as asked,
+        Endpoint(asked.url, "m", api_key=KEY) as found,
+        pytest.raises(ModelError) as error,
+    ):
+        found.ask("", "", SCHEMA)
+    assert KEY[:4] not in str(error.value)
+
+
+def test_a_model_that_repeats_the_key_is_not_quoted() -> None:
+    with (
+        endpoint(lambda _: f"I was asked with {asked.headers[-1]['authorization']}") as asked,
+        Endpoint(asked.url, "m", api_key=KEY) as found,
+        pytest.raises(ReplyError, match=r"asked with Bearer \.\.\.'$"),
+    ):
+        found.ask("", "", SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +254,7 @@ def test_nobody_there(waits: list[float]) -> None:
         (400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported", "response_format"),
         (400, "JSON schema at properties.a: unimplemented", "response_format"),
         (422, "[{'loc': ['body', 'chat_template_kwargs'], 'msg': 'extra fields'}]", "chat_template_kwargs"),
+        (400, "Unsupported value: 'temperature' does not support 0 with this model", "temperature"),
     ],
 )  # fmt: skip
 def test_what_not_every_endpoint_takes_is_left_out(status: int, message: str, field: str) -> None:

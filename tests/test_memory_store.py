@@ -128,6 +128,24 @@ def test_order_within_conversations(store: SqlStore) -> None:
     assert (store.end("c"), store.end("e")) == (9, 0)
 
 
+def test_sessions_without_a_summary(store: SqlStore) -> None:
+    store.add([said(index, "x", session=f"s{index // 2}") for index in (6, 4, 5, 0, 1, 2, 3)])
+    store.add([said(0, "x", "b", "t"), said(1, "x", "b", "")])
+    assert store.without_summary() == [("b", "t"), ("b", ""), *(("c", f"s{index}") for index in range(4))]
+    fact = Turn("f", "c", "s0", 0, "", "x", kind="fact", sources=("c:0", "c:1"))
+    of_fact = Turn("of fact", "c", "s0", 0, "", "x", kind="summary", sources=("f",))
+    summaries = [
+        Turn("s", "c", "s1", 2, "", "x", kind="summary", sources=("c:2", "c:3")),
+        Turn("half", "c", "s2", 4, "", "x", kind="summary", sources=("c:4",)),
+        Turn("both", "c", "s3", 6, "", "x", kind="summary", sources=("c:6", "b:1")),
+    ]
+    store.add([fact, of_fact, *summaries])
+    assert store.without_summary("c") == [("c", "s0"), ("c", "s2")] and store.without_summary("none") == []
+    assert store.without_summary() == [("b", "t"), ("c", "s0"), ("c", "s2")]
+    store.delete(["s"])
+    assert store.without_summary("c") == [("c", "s0"), ("c", "s1"), ("c", "s2")]
+
+
 @pytest.mark.parametrize("conversation", [None, "conversation 1"])
 def test_a_survey_is_both_searches_and_what_is_beside(
     store: SqlStore, conversation: str | None, monkeypatch: pytest.MonkeyPatch

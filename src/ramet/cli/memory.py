@@ -271,7 +271,7 @@ def derive(
     console.print(f"{_derived(found.summaries, found.facts)} written", end="")
     counts = {
         "in place of an older one": found.superseded,
-        "left out that are known": found.repeated,
+        "that repeat known ones": found.repeated,
         "left out that name no source": found.unsourced,
     }
     console.print("".join(f"; {count:,} {what}" for what, count in counts.items() if count))
@@ -316,3 +316,5 @@ def show_turn(turn: Turn) -> None:
     console.print(Text.assemble((printable(speaker), "bold"), printable(turn.text)), soft_wrap=True)
     if turn.superseded_by is not None:
         console.print(Text(printable(f"no longer so: see {turn.superseded_by}"), "yellow"), soft_wrap=True)
+    elif turn.repeats is not None:
+        console.print(Text(printable(f"said before: see {turn.repeats}"), "dim"), soft_wrap=True)

@@ -27,7 +27,7 @@ class MemoryStoreError(RametError):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One thing that is remembered. Immutable, but for the validity of a fact, which `Store.supersede` ends."""
+    """One thing that is remembered. Immutable, but for how a fact stands to others: its last three fields."""
 
     id: str
     """Stable and unique in the store."""
@@ -51,6 +51,8 @@ class Turn:
     """Facts: until when it held; None while it does."""
     superseded_by: str | None = None
     """Facts: the id of the fact that took its place."""
+    repeats: str | None = None
+    """Facts: the id of the one that said the same before and stands for this one; both end at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,10 @@ class Index(Protocol):
     def dimensions(self) -> int | None:
         """Length of the stored vectors; None while there are none."""
 
+    @property
+    def version(self) -> str:
+        """Another one whenever turns were added or removed."""
+
     def lexical(self, query: str, k: int, conversation: str | None = None, kind: Kind | None = None) -> list[Hit]:
         """The `k` turns with the highest BM25 (k1 = 1.2, b = 0.75) over `words.indexed_text`, scores > 0.
 
@@ -178,6 +184,12 @@ class Index(Protocol):
     def sessions(self, conversation: str) -> list[str]:
         """The sessions in which something was said, in the order of their first turns."""
 
+    def without_summary(self, conversation: str | None = None) -> list[tuple[str, str]]:
+        """The sessions, as (conversation, session), in which something was said that no summary names.
+
+        Conversations by name, sessions in the order of their first such turns.
+        """
+
     def conversations(self) -> list[str]:
         """All conversations, by name."""
 
@@ -213,13 +225,23 @@ class Store(Index, Protocol):
     def delete(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and all that was derived from any of them, at any remove; the ids that are gone.
 
-        A fact that one of them had superseded holds again.
+        The next fact that repeats one of them takes its place; where there is none, what it had superseded holds again,
+        or leads to what superseded it.
         """
 
     def supersede(self, old: str, new: str, at: datetime | None) -> None:
         """End the fact `old` at `at` (None: not known when) in favour of the fact `new`; both stay.
 
-        Raises MemoryStoreError if either is not a stored fact, or `old` has been superseded before.
+        What repeats `old`, and was said after `new`, supersedes that in turn. Raises MemoryStoreError if either is not
+        a stored fact, or `old` is superseded by one that was said no later than `new`.
+        """
+
+    def repeat(self, id: str, first: str) -> None:
+        """Let the fact `id` stand behind the fact `first`, which says the same and was said before; both stay.
+
+        What stood behind `id`, or was superseded by it, now does so by `first`; but if some of that was said after
+        `first`, it supersedes `first` instead. Raises MemoryStoreError if either is not a stored fact, or `id` repeats
+        one already.
         """
 
     def end(self, conversation: str) -> int:

@@ -46,7 +46,7 @@ def as_turn(given: Any, where: str) -> Turn:
             raise MemoryStoreError(f"{where}: {name!r} must be text, and be there")
     if type(values.get("position")) is not int:
         raise MemoryStoreError(f"{where}: 'position' must be a whole number, and be there")
-    for name in ("session", "speaker", "node", "kind", "superseded_by"):
+    for name in ("session", "speaker", "node", "kind", "superseded_by", "repeats"):
         if not isinstance(values.get(name, ""), str):
             raise MemoryStoreError(f"{where}: {name!r} must be text")
     for name in _TIMES:

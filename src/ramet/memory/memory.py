@@ -123,11 +123,17 @@ class Memory:
     ) -> list[Recalled]:
         """The `k` turns, summaries and facts that say most about a question, best first, by soft fusion.
 
-        `conversation` None: of all; `time`: when it is asked, by the conversation's clock.
+        Of facts that repeat each other it is one alone, the best. `conversation` None: of all; `time`: when it is
+        asked, by the conversation's clock.
         """
         found = pool(self.store, self._asked(question, conversation, time))
-        weights = learning.learned(self.store)
-        return [Recalled(found.turns[at], score) for at, score in best(scores(found, weights), k)]
+        answer = dict[str, Recalled]()
+        for at, score in best(scores(found, learning.learned(self.store)), len(found.ids)):
+            if len(answer) == k:
+                break
+            turn = found.turns[at]
+            answer.setdefault(turn.repeats or turn.id, Recalled(turn, score))
+        return list(answer.values())
 
     def learn(
         self, question: str, ids: Collection[str], *, conversation: str | None = None, time: datetime | None = None

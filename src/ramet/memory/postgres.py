@@ -57,6 +57,7 @@ class PostgresStore(SqlStore):
                 for statement in _SCHEMA.split(";\n"):
                     self._run(statement)
             self._open_format()
+            self._complete("SELECT attname FROM pg_attribute WHERE attrelid = CAST('turns' AS regclass)")
         except BaseException:
             self._connection.close()
             raise

@@ -12,7 +12,7 @@ from ramet.memory.base import KINDS, MemoryStoreError, Turn, Vector
 
 COLUMNS = (
     "id", "conversation", "session", "position", "speaker", "text", "time", "node", "kind", "valid_from", "valid_to",
-    "superseded_by",
+    "superseded_by", "repeats",
 )  # fmt: skip
 
 Record = tuple[Any, ...]
@@ -61,8 +61,8 @@ def check(turn: Turn, rows: dict[str, int]) -> None:
 
 
 def check_same(turn: Turn, same: Turn) -> None:
-    """Raises MemoryStoreError if the id of `turn` belongs to another. What `supersede` changed does not count."""
-    if replace(turn, valid_to=same.valid_to, superseded_by=same.superseded_by) != same:
+    """Raises MemoryStoreError if the id of `turn` belongs to another. How a fact stands to others does not count."""
+    if replace(turn, valid_to=same.valid_to, superseded_by=same.superseded_by, repeats=same.repeats) != same:
         raise MemoryStoreError(f"the id {turn.id!r} is taken by another turn: {same.text[:60]!r}")
 
 
@@ -71,15 +71,15 @@ def record(turn: Turn) -> Record:
     times = [time.isoformat() if time is not None else None for time in (turn.time, turn.valid_from, turn.valid_to)]
     kind = KINDS.index(turn.kind)
     said = (turn.id, turn.conversation, turn.session, turn.position, turn.speaker, turn.text, times[0], turn.node, kind)
-    return (*said, times[1], times[2], turn.superseded_by)
+    return (*said, times[1], times[2], turn.superseded_by, turn.repeats)
 
 
 def turn_of(record: Record, sources: tuple[str, ...] = ()) -> Turn:
     """The turn of a row; its sources are not in it."""
-    id, conversation, session, position, speaker, text, time, node, kind, since, until, by = record
+    id, conversation, session, position, speaker, text, time, node, kind, since, until, by, first = record
     return Turn(
         id, conversation, session, position, speaker, text, _time(time), node, KINDS[kind], sources,
-        _time(since), _time(until), by,
+        _time(since), _time(until), by, first,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import groupby
 
 from ramet.memory import postings
 from ramet.memory.base import MemoryStoreError, Turn, Vector
@@ -99,9 +100,9 @@ class SqlStore(SqlIndex):
                 found = [row for part in parts(wave) for (row,) in self._rows(statement, list(part))]
                 wave = [row for row in found if row not in gone]
             removed: dict[str, Turn] = {}
-            for part in parts(sorted(gone)):
+            for _, part in groupby(sorted(gone), key=lambda row: row // BLOCK):  # a list's piece is written once
                 removed |= self._remove(list(part))
-            self._restore(removed)
+            self._facts.restore(removed)
         return list(removed)
 
     def _remove(self, rows: list[int]) -> dict[str, Turn]:
@@ -122,34 +123,15 @@ class SqlStore(SqlIndex):
         self._count(-len(stored), -length)
         return {turn.id: turn for _, turn in stored}
 
-    def _restore(self, removed: dict[str, Turn]) -> None:
-        """Facts that were superseded by removed ones hold again, until the successors of those, if they have any."""
-        changed = []
-        for part in parts(removed):
-            for id, by in self._rows("SELECT id, superseded_by FROM turns WHERE superseded_by {in}", list(part)):
-                until: datetime | None = None
-                successor: str | None = by
-                seen = set[str]()  # imported facts may name each other in a circle
-                while successor in removed and successor not in seen:
-                    seen.add(successor)
-                    until, successor = removed[successor].valid_to, removed[successor].superseded_by
-                changed.append((successor, until.isoformat() if until else None, id))
-        self._many("UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?", changed)
-
     def supersede(self, old: str, new: str, at: datetime | None) -> None:
         """End the fact `old` in favour of `new`."""
         with self.writing():
-            found = {turn.id: turn for _, turn in self._stored("id {in}", [old, new])}
-            for id in (old, new):
-                if id not in found or found[id].kind != "fact":
-                    raise MemoryStoreError(f"{id!r} is not a fact that is stored; only facts supersede each other")
-            if old == new or found[old].superseded_by is not None:
-                by = "itself" if old == new else repr(found[old].superseded_by)
-                raise MemoryStoreError(f"the fact {old!r} cannot be superseded by {new!r}: it is already by {by}")
-            self._many(
-                "UPDATE turns SET superseded_by = ?, valid_to = ? WHERE id = ?",
-                [(new, at.isoformat() if at else None, old)],
-            )
+            self._facts.supersede(old, new, at)
+
+    def repeat(self, id: str, first: str) -> None:
+        """Let the fact `id` stand behind `first`."""
+        with self.writing():
+            self._facts.repeat(id, first)
 
     def _count(self, turns: int, length: int) -> None:
         now = self._lists.totals()

@@ -95,6 +95,16 @@ class SqlIndex(SqlTables):
         )
         return [session for (session,) in self._rows(statement, conversation)]
 
+    def without_summary(self, conversation: str | None = None) -> list[tuple[str, str]]:
+        """The sessions with something that no summary names."""
+        within, values = ("", ()) if conversation is None else ("conversation = ? AND", (conversation,))
+        statement = (
+            f"SELECT conversation, session FROM turns t WHERE {within} kind = 0 AND NOT EXISTS (SELECT 1 FROM "
+            "derivations JOIN turns d ON derived = d.row WHERE source = t.row AND d.kind = 1) "
+            "GROUP BY conversation, session ORDER BY conversation, min(position), min(row)"
+        )
+        return [(name, session) for name, session in self._rows(statement, *values)]
+
     def conversations(self) -> list[str]:
         """All conversations, by name."""
         statement = (

@@ -15,6 +15,7 @@ from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.lists import StoredLists
 from ramet.memory.postings import Rows
 from ramet.memory.records import COLUMNS, turn_of
+from ramet.memory.validity import StoredFacts
 from ramet.memory.words import FORMAT
 
 T = TypeVar("T")
@@ -35,6 +36,10 @@ class SqlTables(ABC):
     @abstractmethod
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         """The rows of a SELECT; lists among `values` are arrays."""
+
+    @abstractmethod
+    def _run(self, statement: str) -> Any:
+        """Run a statement that changes the tables."""
 
     @abstractmethod
     def _many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -71,7 +76,7 @@ class SqlTables(ABC):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._inside = self._failed = False
-        self._lists = StoredLists(self)
+        self._lists, self._facts = StoredLists(self), StoredFacts(self)
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[None]:
@@ -114,6 +119,12 @@ class SqlTables(ABC):
         known = self.note("dimensions")
         return int(known) if known else None
 
+    @property
+    def version(self) -> str:
+        """Another one whenever turns were added or removed."""
+        notes = dict(self._rows("SELECT key, value FROM notes WHERE key IN ('rows', 'removals')"))
+        return f"{notes.get('rows', 0)} {notes.get('removals', 0)}"
+
     def note(self, key: str, value: str | None = None) -> str | None:
         """A setting of the store: set it if a value is given; what it is then."""
         if value is not None:
@@ -135,6 +146,15 @@ class SqlTables(ABC):
                 f"this memory is of format {found}, this version of Ramet reads format {FORMAT}: export it with the "
                 "version that wrote it, and import that"
             )
+
+    def _complete(self, columns: str) -> None:
+        """Add what stores of this format did not have at first. `columns`: a SELECT of those that `turns` has."""
+        if ("repeats",) in self._rows(columns):
+            return
+        with self._transaction(write=True):
+            if ("repeats",) not in self._rows(columns):  # no other process was first
+                self._run("ALTER TABLE turns ADD COLUMN repeats TEXT")
+                self._run("CREATE INDEX turns_repeating ON turns (repeats) WHERE repeats IS NOT NULL")
 
     def _rows_on(self, name: str) -> Rows:
         """The rows on a list, ascending."""

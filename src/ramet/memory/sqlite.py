@@ -74,6 +74,7 @@ class SqliteStore(SqlStore):
             raise MemoryStoreError(f"{self._name} cannot be opened as a memory: {_reason(error)}") from None
         try:
             self._open_format()
+            self._complete("SELECT name FROM pragma_table_info('turns')")
         except BaseException:
             self._database.close()
             raise
@@ -117,6 +118,9 @@ class SqliteStore(SqlStore):
         return gone
 
     # The dialect
+
+    def _run(self, statement: str) -> None:
+        self._guarded(lambda: self._database.execute(statement))
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         statement = statement.replace("{in}", "IN (SELECT value FROM json_each(?))").replace("{each}", _EACH)

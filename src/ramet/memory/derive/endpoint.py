@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -32,18 +32,29 @@ _PASSING = {408, 429, 500, 502, 503, 504, 529}
 _NOT_TAKEN = {
     "response_format": re.compile(r"response_?format|json|schema|grammar|structured|guided", re.IGNORECASE),
     "chat_template_kwargs": re.compile(r"chat_template_kwargs|enable_thinking|template", re.IGNORECASE),
+    "temperature": re.compile(r"temperature", re.IGNORECASE),
+    "max_tokens": re.compile(r"max_tokens", re.IGNORECASE),
+    "max_completion_tokens": re.compile(r"max_(completion_)?tokens", re.IGNORECASE),
 }
 """Fields that not every endpoint takes, and how it says so. They are left out from then on."""
 _TOO_LONG = re.compile(
     r"context.{0,12}(length|window|size|of \d)|too (long|large|many tokens)|maximum.{0,30}tokens", re.IGNORECASE
 )
 
+_LIMITS = ("max_tokens", "max_completion_tokens")
+"""How long a reply may get, under its two names: the second is for endpoints that do not take the first."""
+_A_TOKEN = 2
+"""Characters of a reply that are a token: three to four in most languages, one to two in Chinese."""
+_ASIDE = 2048
+"""Tokens beside the JSON object: blanks, and the thoughts of a model that cannot do without."""
+
 
 class Endpoint:
     """A model behind `URL/chat/completions`. A context manager; for one thread at a time.
 
-    It is asked not to think aloud, and held to the form by `response_format`; where the endpoint takes neither, it is
-    asked without, and whatever JSON object is in the reply is read.
+    It is asked not to think aloud, to say what is likeliest (temperature 0), and no more than the form has room for,
+    and held to the form by `response_format`; where the endpoint takes one of these not, it is asked without, and
+    whatever JSON object is in the reply is read.
     """
 
     def __init__(
@@ -75,23 +86,38 @@ class Endpoint:
         question or the reply is longer than the endpoint allows.
         """
         said = [{"role": "system", "content": instructions}, {"role": "user", "content": given}]
-        optional = {
+        optional: dict[str, Any] = {
             "response_format": {"type": "json_schema", "json_schema": {"name": "notes", "schema": schema}},
             "chat_template_kwargs": {"enable_thinking": False},
+            "temperature": 0,
         }
+        longest = _longest(schema)
+        limit = longest // _A_TOKEN + _ASIDE if longest is not None else None
+        too_long = ""
         while True:
+            field = next((name for name in _LIMITS if name not in self._left_out), None) if limit is not None else None
             asked = {name: value for name, value in optional.items() if name not in self._left_out}
+            if field is not None:
+                asked[field] = limit
             response = self._post({"model": self.model, "messages": said, **asked})
             if response.status_code == 200:
-                return _object(self._text(response))
+                if too_long:  # but not without a limit
+                    self._leave_out(_LIMITS, too_long)
+                return self._object(self._text(response, limit if field else None))
             problem, code = self._problem(response)
             if response.status_code == 413 or (response.status_code == 400 and _TOO_LONG.search(f"{code} {problem}")):
-                raise TooLongError(f"the question is too long for {self.model}: {problem}")
+                if field is None or response.status_code == 413:
+                    raise TooLongError(f"the question is too long for {self.model}: {problem}")
+                limit, too_long = None, problem
+                continue
             refused = [name for name in asked if _NOT_TAKEN[name].search(problem)]
             if response.status_code not in (400, 422) or not refused:
                 raise ModelError(self._refusal(response.status_code, problem))
-            self._left_out.add(refused[0])
-            self._notice(f"the endpoint does not take {refused[0]}, so it is asked without: {problem}")
+            self._leave_out(refused[:1], problem)
+
+    def _leave_out(self, names: Sequence[str], reason: str) -> None:
+        self._left_out.update(names)
+        self._notice(f"the endpoint does not take {names[0]}, so it is asked without: {reason}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -115,7 +141,7 @@ class Endpoint:
             except httpx2.ReadTimeout:
                 raise ModelError(f"{self._url} did not answer within {_READ_S / 60:.0f} minutes") from None
             except httpx2.HTTPError as error:
-                problem = f"nobody answers at {self._url} ({_plain(str(error)) or type(error).__name__})"
+                problem = f"nobody answers at {self._url} ({self._quoted(str(error)) or type(error).__name__})"
             else:
                 if response.status_code not in _PASSING:
                     return response
@@ -131,23 +157,38 @@ class Endpoint:
                 time.sleep(wait)
         raise ModelError(f"{problem}. It was tried {_TRIES} times")
 
-    def _text(self, response: httpx2.Response) -> str:
-        """What the model said. Raises ModelError for an answer in no known form, ReplyError for one without text."""
+    def _text(self, response: httpx2.Response, limit: int | None) -> str:
+        """What the model said. Raises ModelError for an answer in no known form, ReplyError for one without text.
+
+        `limit`: the tokens that it was given. What was cut off there is no TooLongError: it was no reply of the form,
+        and less to read would not change that.
+        """
         try:
-            choice = response.json()["choices"][0]
+            answer = response.json()
+            choice = answer["choices"][0]
             message, reason = choice["message"], choice.get("finish_reason")
             content = message.get("content")
+            used = (answer.get("usage") or {}).get("completion_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise ModelError(f"{self._url} does not answer as Chat Completions do: {_plain(response.text)}") from None
+            said = self._quoted(response.text)
+            raise ModelError(f"{self._url} does not answer as Chat Completions do: {said}") from None
         if reason == "length":
+            if limit is not None and (not isinstance(used, int) or used >= limit):
+                raise ReplyError(f"{self.model} does not end: after {limit:,} tokens its reply was cut off")
             raise TooLongError(f"the reply of {self.model} was cut off: it is longer than the endpoint allows")
         if isinstance(content, list):
             content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
         if not isinstance(content, str) or not content.strip():
-            raise ReplyError(
-                f"{self.model} said nothing{': ' + _plain(str(r)) if (r := message.get('refusal')) else ''}"
-            )
+            refusal = message.get("refusal")
+            raise ReplyError(f"{self.model} said nothing{': ' + self._quoted(str(refusal)) if refusal else ''}")
         return content
+
+    def _object(self, said: str) -> dict[str, Any]:
+        """The first JSON object in what a model said, behind its reasoning. Raises ReplyError if there is none."""
+        text = said.rpartition("</think>")[2]
+        for found in _objects(text):
+            return found
+        raise ReplyError(f"the reply is not JSON: {self._quoted(text)[:120]!r}")
 
     def _refusal(self, status: int, problem: str) -> str:
         """Why the endpoint cannot be used, and what to do."""
@@ -170,8 +211,13 @@ class Endpoint:
                 found = next((found[name] for name in ("error", "message", "detail") if name in found), str(found))
         except ValueError:
             pass
-        said = _plain(str(found)) or response.reason_phrase
-        return (said.replace(self._key, "...") if self._key else said), code
+        return self._quoted(str(found)) or response.reason_phrase, code
+
+    def _quoted(self, text: str) -> str:
+        """What another said: without the key, printable, on one line, not too long."""
+        text = text.replace(self._key, "...") if self._key else text
+        line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:2000]).split())
+        return line if len(line) <= 300 else line[:299] + "…"
 
 
 def _completions(url: str) -> str:
@@ -200,18 +246,27 @@ def _retry_after(text: str | None) -> float | None:
         return None
 
 
-def _plain(text: str) -> str:
-    """Printable text on one line, not too long."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:2000]).split())
-    return line if len(line) <= 300 else line[:299] + "…"
-
-
-def _object(said: str) -> dict[str, Any]:
-    """The first JSON object in what a model said, behind its reasoning. Raises ReplyError if there is none."""
-    text = said.rpartition("</think>")[2]
-    for found in _objects(text):
-        return found
-    raise ReplyError(f"the reply is not JSON: {_plain(text)[:120]!r}")
+def _longest(schema: Mapping[str, Any]) -> int | None:
+    """Characters of the longest JSON that a schema allows; None where it sets no end."""
+    match schema:
+        case {"enum": values}:
+            return max(len(json.dumps(value)) for value in values)
+        case {"type": "boolean"}:
+            return len("false")
+        case {"type": "string", "maxLength": length}:
+            return int(length) + 2
+        case {"type": "array", "maxItems": most, "items": items}:
+            longest = _longest(items)
+            return None if longest is None else int(most) * (longest + 2) + 2
+        case {"type": "object", "properties": properties, "additionalProperties": False}:
+            size = 2
+            for name, value in properties.items():
+                longest = _longest(value)
+                if longest is None:
+                    return None
+                size += len(name) + longest + 6
+            return size
+    return None
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

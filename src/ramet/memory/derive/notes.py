@@ -23,6 +23,11 @@ _SHOWN = 6_000
 _SUMMARY, _FACT = 400, 300
 """Characters that a model is held to, where it can be; what is up to three times as long is taken."""
 _MOST_FACTS, _MOST_SOURCES = 40, 12
+_AGAIN = {
+    2: "\n\nThe last reply could not be read. Reply with nothing but the JSON object, and be brief.",
+    3: "\n\nTwo replies could not be read. Reply with one short JSON object of that form, and nothing else.",
+}
+"""Put to what is asked again: a model that says what is likeliest would say the same to the same."""
 _DATE = re.compile(r"(?:19|20)\d\d(?:-\d\d){0,2}")
 
 _NOTES = """\
@@ -268,7 +273,7 @@ def _asked(
 ) -> T:
     for attempt in range(1, _TRIES + 1):
         try:
-            return read(model.ask(instructions, given, schema))
+            return read(model.ask(instructions + _AGAIN.get(attempt, ""), given, schema))
         except TooLongError:
             raise
         except ReplyError as error:

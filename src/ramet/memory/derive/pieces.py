@@ -1,4 +1,4 @@
-"""Which turns of a session a model has not seen yet, in pieces that it can read at once."""
+"""Which turns of a session have no summary yet, in pieces that a model can read at once."""
 
 from __future__ import annotations
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ramet.memory.base import Kind, MemoryStoreError, Store, Turn, Vector
-from ramet.memory.derive.notes import Change, Fact, Model, ModelError, ReplyError, TooLongError, changes, notes
+from ramet.memory.derive.facts import NewFacts
+from ramet.memory.derive.notes import Fact, Model, ModelError, ReplyError, TooLongError, notes
 from ramet.memory.derive.pieces import PIECE, Piece, derived_id, pieces, size_of
 from ramet.memory.embed import Embedder
 from ramet.memory.entities import entities
-from ramet.memory.recall.question import COMMON
-from ramet.memory.words import indexed_text, terms
+from ramet.memory.words import indexed_text
 
-_NEAR = 5
-"""Stored facts that are offered for each new one."""
-_SEARCHED = 20
 _GIVE_UP = 10
 """Sessions one after the other for which a model's replies are of no use."""
 
 _WORD = re.compile(r"\w+")
 
 Progress = Callable[[int, int, str], None]
-"""Told how many sessions are done, of how many, and which is next."""
+"""Told how many sessions are done, of how many that have something new, and which is next."""
 
 
 @dataclass
@@ -36,7 +33,7 @@ class Derived:
     superseded: int = 0
     """Facts that a newer one took the place of; both are kept."""
     repeated: int = 0
-    """Facts that were not stored, because the memory has them."""
+    """Facts that the memory has. From other turns they are stored, too, behind the first."""
     unsourced: int = 0
     """Facts that were not stored, because they name no turn that tells them."""
     failed: list[str] = field(default_factory=list)
@@ -53,8 +50,7 @@ def derive(
     """`Memory.derive`."""
     if conversation is not None and not store.count(conversation):
         raise MemoryStoreError(f"the memory has no conversation {conversation!r}")
-    names = [conversation] if conversation is not None else store.conversations()
-    sessions = [(name, session) for name in names for session in store.sessions(name)]
+    sessions = store.without_summary(conversation)
     writer, unusable = _Writer(store, embedder, model), 0
     for done, (name, session) in enumerate(sessions):
         where = " · ".join(part for part in (name, session) if part)
@@ -82,15 +78,14 @@ class _Writer:
     def __init__(self, store: Store, embedder: Embedder | None, model: Model) -> None:
         self.done = Derived()
         self._store, self._embedder, self._model = store, embedder, model
-        self._limit = PIECE
 
     def session(self, conversation: str, session: str, where: str) -> None:
         """Deal with all pieces of a session that have no summary."""
-        left_out = set[str]()
+        left_out, limit = set[str](), PIECE
         again = True
         while again:
             again = False
-            for piece in pieces(self._store, conversation, session, self._limit):
+            for piece in pieces(self._store, conversation, session, limit):
                 if any(turn.id in left_out for turn in piece.new):
                     continue
                 try:
@@ -98,7 +93,7 @@ class _Writer:
                 except TooLongError as error:
                     again = len(piece.turns) > 1
                     if again:
-                        self._limit = min(self._limit, size_of(piece)) // 2
+                        limit = min(limit, size_of(piece)) // 2
                     else:
                         self._leave_out(piece, where, error, left_out)
                 except ReplyError as error:
@@ -121,25 +116,24 @@ class _Writer:
             repeated += turn.id in facts
             facts.setdefault(turn.id, (Fact(fact.text, sources, fact.since), turn))
         vectors = self._embed([summary, *(turn for _, turn in facts.values())])
-        new = _New(self._store, [fact for fact, _ in facts.values()], [turn for _, turn in facts.values()])
-        new.find_near(None if vectors is None else vectors[1:])
-        new.compare(self._model)
-
-        with self._store.writing():
-            if not self._unchanged(piece):
-                return False
-            if piece.summary is not None:
-                self._store.delete([piece.summary.id])
-            kept = new.kept()
-            chosen = [0, *(1 + index for index in kept)]
-            self._store.add(
-                [summary, *(new.turns[index] for index in kept)], None if vectors is None else vectors[chosen]
-            )
-            superseded = new.supersede(kept)
+        known, turns = [fact for fact, _ in facts.values()], [turn for _, turn in facts.values()]
+        new, stored = NewFacts(self._store, known, turns, None if vectors is None else vectors[1:]), False
+        while not stored:  # again only if another process has stored facts that are near: somebody gets on
+            new.compare(self._model)
+            with self._store.writing():
+                if not self._unchanged(piece):
+                    return False
+                if stored := new.is_compared():
+                    if piece.summary is not None:
+                        self._store.delete([piece.summary.id])
+                    kept = new.kept()
+                    rows = None if vectors is None else vectors[[0, *(1 + index for index in kept)]]
+                    self._store.add([summary, *(turns[index] for index in kept)], rows)
+                    again, superseded = new.place(kept)
         self.done.summaries += 1
-        self.done.facts += len(kept)
+        self.done.facts += len(kept) - again
         self.done.superseded += superseded
-        self.done.repeated += made.known + repeated + len(new.turns) - len(kept)
+        self.done.repeated += made.known + repeated + len(turns) - len(kept) + again
         self.done.unsourced += made.unsourced
         return True
 
@@ -156,99 +150,6 @@ class _Writer:
 
     def _embed(self, turns: Sequence[Turn]) -> Vector | None:
         return None if self._embedder is None else self._embedder.embed([indexed_text(turn) for turn in turns])
-
-
-class _New:
-    """The new facts of a piece, and how they stand to those that hold already and to each other."""
-
-    def __init__(self, store: Store, facts: Sequence[Fact], turns: Sequence[Turn]) -> None:
-        self.facts, self.turns = facts, turns
-        self._store = store
-        self._others: list[Turn] = []
-        self._near: list[list[int]] = []
-        self._changes: list[Change] = []
-
-    def find_near(self, vectors: Vector | None) -> None:
-        """Find for each fact the stored facts that are nearest, and the earlier new ones that share a word with it."""
-        place: dict[str, int] = {}
-        found: list[list[str]] = []
-        for index, turn in enumerate(self.turns):
-            near = [hit.id for hit in self._store.lexical(turn.text, _SEARCHED, turn.conversation, "fact")]
-            if vectors is not None and self._store.dimensions is not None:
-                dense = self._store.dense(vectors[index], _SEARCHED, turn.conversation, "fact")
-                near = list(_in_turns(near, [hit.id for hit in dense]))
-            holding = [other for other in self._store.turns(near) if other.superseded_by is None]
-            for other in holding[:_NEAR]:
-                if other.id not in place:
-                    place[other.id] = len(place)
-                    self._others.append(other)
-            found.append([other.id for other in holding[:_NEAR]])
-        words = [set(terms(turn.text)) - COMMON for turn in self.turns]
-        for index, ids in enumerate(found):
-            beside = [len(place) + other for other in range(index) if words[other] & words[index]]
-            self._near.append([*(place[id] for id in ids), *beside])
-
-    def compare(self, model: Model) -> None:
-        """Ask which facts replace or repeat another. Those in the same words repeat it without being asked about."""
-        every = [*self._others, *self.turns]
-        for index, turn in enumerate(self.turns):
-            same = [at for at in self._near[index] if _plain(every[at].text) == _plain(turn.text)]
-            if same:
-                self._changes.append(Change(index, True, same[0]))
-        known = {change.fact for change in self._changes}
-        asked = [
-            [] if index in known else [at for at in near if at - len(self._others) not in known]
-            for index, near in enumerate(self._near)
-        ]
-        if any(asked):
-            self._changes += changes(model, self.facts, self._others, asked)
-        self._settle()
-
-    def _settle(self) -> None:
-        """Where another new fact has replaced what a fact replaces or repeats, it takes the place of that one.
-
-        So whoever moves to Rome and back again lives where they lived before.
-        """
-        every, replaced = [*self._others, *self.turns], dict[int, int]()
-        settled = []
-        for change in sorted(self._changes, key=lambda change: change.fact):
-            own, other = len(self._others) + change.fact, change.other
-            while other in replaced:
-                other = replaced[other]
-            if other == own:
-                continue
-            same = _plain(every[other].text) == _plain(every[own].text)
-            now = change if other == change.other else Change(change.fact, same, other)
-            if not now.repeats and every[other].position <= every[own].position:
-                replaced[other] = own
-            settled.append(now)
-        self._changes = settled
-
-    def kept(self) -> list[int]:
-        """Indices of the facts that are to be stored: those that repeat nothing. Inside a transaction."""
-        stored = {turn.id for turn in self._store.turns([turn.id for turn in (*self._others, *self.turns)])}
-        repeating = {
-            change.fact
-            for change in self._changes
-            if change.repeats and (change.other >= len(self._others) or self._others[change.other].id in stored)
-        }
-        return [index for index, turn in enumerate(self.turns) if turn.id not in stored and index not in repeating]
-
-    def supersede(self, kept: Sequence[int]) -> int:
-        """Of each two facts that cannot both hold, end the earlier; how many were ended. Inside a transaction."""
-        ended = 0
-        every = [*self._others, *self.turns]
-        for change in self._changes:
-            if change.repeats or change.fact not in kept:
-                continue
-            pair = self._store.turns([every[change.other].id, self.turns[change.fact].id])
-            if len(pair) < 2:
-                continue  # the other one repeats a third, or was forgotten meanwhile
-            earlier, later = sorted(pair, key=lambda turn: turn.position)
-            if earlier.superseded_by is None:
-                self._store.supersede(earlier.id, later.id, _end(earlier, later))
-                ended += 1
-        return ended
 
 
 def _derived(kind: Kind, text: str, sources: Sequence[Turn], since: datetime | None) -> Turn:
@@ -276,27 +177,3 @@ def _completed(fact: Fact, turns: Sequence[Turn]) -> tuple[Turn, ...]:
 def _mentions(turn: Turn) -> set[str]:
     """The words of a turn, and the dates and other entities in it."""
     return {*_WORD.findall(f"{turn.speaker} {turn.text}".casefold()), *entities(turn.text, turn.time)}
-
-
-def _plain(text: str) -> str:
-    return text.casefold().rstrip(".!")
-
-
-def _end(earlier: Turn, later: Turn) -> datetime | None:
-    """When the earlier fact ended: when the later began, or was said, but not before its own beginning."""
-    begun = earlier.valid_from
-    for time in (later.valid_from, later.time):
-        if time is not None and (begun is None or time.replace(tzinfo=None) >= begun.replace(tzinfo=None)):
-            return time
-    return None
-
-
-def _in_turns(first: Sequence[str], second: Sequence[str]) -> Iterator[str]:
-    """The ids of two lists, alternating, each once."""
-    lists = [[*first], [*second]]
-    seen = set[str]()
-    for place in range(max(map(len, lists))):
-        for ids in lists:
-            if place < len(ids) and ids[place] not in seen:
-                seen.add(ids[place])
-                yield ids[place]

@@ -101,7 +101,8 @@ def best(scores: NDArray[np.float64], k: int) -> list[tuple[int, float]]:
         return []
     shares = np.exp(np.maximum(scores - scores.max(), -600))
     shares /= shares.sum()
-    return [(at, float(shares[at])) for at in np.argsort(-scores, kind="stable")[:k].tolist()]
+    order = np.argsort(-scores, kind="stable")[:k]
+    return list(zip(order.tolist(), shares[order].tolist(), strict=True))
 
 
 def weighted(values: Floats, weights: Weights) -> NDArray[np.float64]:
