@@ -169,7 +169,8 @@ def forget(
     with opened(store) as memory:
         if conversation is not None:
             nodes = [turn.node for turn, _ in memory.store.scan(conversation)]
-            gone = memory.forget_conversation(conversation)
+            with messages.status(f"Removing {plural(len(nodes), 'turn')} ..."):
+                gone = memory.forget_conversation(conversation)
         else:
             nodes = [turn.node for turn in memory.with_derived(ids or [])]
             gone = memory.forget(ids or [])
@@ -202,13 +203,17 @@ def export(
 ) -> None:
     """Write all turns as JSON, one a line, with their vectors; before them what was learnt, unless it is of one
     conversation."""
+    from rich.progress import track
+
     with opened(store) as memory:
         if output is None:
             for line in memory.export(conversation):
                 typer.echo(line)
             return
+        count = memory.store.count(conversation) + 1  # the first line is about all of it
         with output.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in memory.export(conversation))
+            for line in track(memory.export(conversation), "Writing", count, console=messages, transient=True):
+                file.write(line + "\n")
 
 
 @app.command("import")
@@ -218,11 +223,15 @@ def import_(
     lexical: LexicalOption = False,
 ) -> None:
     """Store the turns of a JSONL file, and take over what was learnt. Those that are stored already are left alone."""
+    import rich.progress
+
     with opened(store, lexical=lexical, write=True) as memory:
         if file == "-":
             new = memory.import_(sys.stdin)
         else:
-            with Path(file).open(encoding="utf-8") as lines:
+            with rich.progress.open(
+                file, "r", encoding="utf-8", description="Reading", console=messages, transient=True
+            ) as lines:
                 new = memory.import_(lines)
     messages.print(f"{plural(new, 'turn')} stored")
 
