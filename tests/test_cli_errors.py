@@ -153,3 +153,15 @@ def test_tree_says_where_it_looked(tmp_path: Path) -> None:
         assert f"no sessions are stored in {tmp_path / 'home' / 'tree'}" in fails("tree", *words)
     (tmp_path / "other.sqlite").write_bytes(b"nothing of ours" * 100)
     assert "cannot read the sessions in" in fails("tree", "show", "--directory", tmp_path)
+
+
+def test_an_import_that_is_no_text_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "turns.jsonl"
+    file.write_bytes(b'{"id": "a", "conversation": "c", "position": 0, "text": "x"}\n\xff\xfe\n')
+    assert f"{file} is not UTF-8 text" in fails("memory", "import", file, "--lexical")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told() -> None:
+    assert CliRunner().invoke(app, ["memory", "add", "hello", "--lexical"]).exit_code == 0
+    assert "No space left on device" in fails("memory", "export", "-o", "/dev/full")

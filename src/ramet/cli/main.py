@@ -13,6 +13,9 @@ from ramet.cli import ask, chat, inspect, memory, pull, serve, train, tree
 from ramet.cli.output import console, show_error
 from ramet.errors import RametError
 
+_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to an open file may meet; such an error names no file."""
+
 
 class _Commands(TyperGroup):
     """Shows what the user can act on as a message; anything else is a bug and keeps its traceback."""
@@ -24,9 +27,12 @@ class _Commands(TyperGroup):
             show_error(str(error))
             raise typer.Exit(1) from error
         except OSError as error:
-            if error.errno == errno.EPIPE or error.filename is None:
+            if error.errno in _OUT_OF_ROOM and error.filename is None:
+                show_error(f"cannot write: {error.strerror}")
+            elif error.errno == errno.EPIPE or error.filename is None:
                 raise
-            show_error(f"{error.filename}: {error.strerror}")
+            else:
+                show_error(f"{error.filename}: {error.strerror}")
             raise typer.Exit(1) from error
 
 

@@ -225,14 +225,19 @@ def import_(
     """Store the turns of a JSONL file, and take over what was learnt. Those that are stored already are left alone."""
     import rich.progress
 
+    from ramet.memory import MemoryStoreError
+
     with opened(store, lexical=lexical, write=True) as memory:
-        if file == "-":
-            new = memory.import_(sys.stdin)
-        else:
-            with rich.progress.open(
-                file, "r", encoding="utf-8", description="Reading", console=messages, transient=True
-            ) as lines:
-                new = memory.import_(lines)
+        try:
+            if file == "-":
+                new = memory.import_(sys.stdin)
+            else:
+                with rich.progress.open(
+                    file, "r", encoding="utf-8", description="Reading", console=messages, transient=True
+                ) as lines:
+                    new = memory.import_(lines)
+        except UnicodeDecodeError as error:
+            raise MemoryStoreError(f"{file} is not UTF-8 text: {error.reason}") from None
     messages.print(f"{plural(new, 'turn')} stored")
 
 
