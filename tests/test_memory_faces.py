@@ -81,12 +81,22 @@ def test_vectors_of_another_embedder_are_not_mixed(tmp_path: Path) -> None:
         ('{"id": "a", "conversation": "c", "text": "t"}', "'position' must be a whole number"),
         ('{"id": "a", "conversation": "c", "text": "t", "position": 1, "x": 2}', "no field 'x'"),
         ('{"id": "a", "conversation": "c", "text": "t", "position": 1, "time": "now"}', "'time' must be a time"),
+        ('{"id": "a", "conversation": "c", "text": "t", "position": 9223372036854775807}', "'a' is at the position"),
+        ('{"id": "a", "conversation": "c", "text": "t", "position": -36893488147419103232}', "'a' is at the position"),
     ],
 )
 def test_lines_that_are_no_turns(line: str, message: str) -> None:
     good = '{"id": "g", "conversation": "c", "position": 0, "text": "t"}'
     with Memory.open(None) as memory, pytest.raises(MemoryStoreError, match=message):
         memory.import_([good, line])
+
+
+def test_lines_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b'{"id": "g", "conversation": "c", "position": 0, "text": "Gr\xfc\xdfe"}\n')
+    refused = pytest.raises(MemoryStoreError, match="what follows line 0 is not all text in UTF-8")
+    with Memory.open(None) as memory, file.open(encoding="utf-8") as lines, refused:
+        memory.import_(lines)
 
 
 def test_what_is_forgotten_is_not_in_the_file(tmp_path: Path) -> None:

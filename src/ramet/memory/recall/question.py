@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime
 
 from ramet.memory.entities import relative_dates
 from ramet.memory.words import MONTHS, terms
@@ -20,8 +20,9 @@ _COMMON = """
 COMMON = frozenset(terms(_COMMON))
 """Index terms that say nothing about what a question is about."""
 
-_MONTH = re.compile(rf"\b({'|'.join(MONTHS)})\b(?:\s+(\d{{1,2}})(?:st|nd|rd|th)?\b)?", re.IGNORECASE)
-_DAY_MONTH = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? ({'|'.join(MONTHS)})\b", re.IGNORECASE)
+_ANY_MONTH = f"((?a:{'|'.join(MONTHS)}))"
+_MONTH = re.compile(rf"\b{_ANY_MONTH}\b(?:\s+(\d{{1,2}})(?:st|nd|rd|th)?\b)?", re.IGNORECASE)
+_DAY_MONTH = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? {_ANY_MONTH}\b", re.IGNORECASE)
 _MAY = re.compile(r"\b(?:in|on|of|since|until|before|after|during|late|early|mid) May\b|\bMay,? \d|\d (?:of )?May\b")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _WHEN = re.compile(r"\bwhen\b|\b(?:what|which) (?:day|date|month|year|time|week)\b|\bhow long\b", re.IGNORECASE)
@@ -42,8 +43,8 @@ _NUMBER = re.compile(
 )
 _OWN = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
 _MOST_NAMES = 3
-_NEAR = timedelta(days=3)
-"""What happened on a day is mostly told in the next few."""
+_NEAR = 3
+"""Days: what happened on one is mostly told in the next few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,11 @@ class Asked:
         content = tuple(dict.fromkeys(word for word in words if word not in COMMON and word not in names))
         speaker = next(iter(named)) if len(named) == 1 else None
         found = [(m[1], m[2]) for m in _MONTH.finditer(text)] + [(m[2], m[1]) for m in _DAY_MONTH.finditer(text)]
+        may = _MAY.search(text) is not None
         dates = [
             (MONTHS.index(month.capitalize()) + 1, int(day or 0))
             for month, day in found
-            if month.casefold() != "may" or _MAY.search(text)
+            if month.casefold() != "may" or may
         ]
         years = {int(year) for year in _YEAR.findall(text)}
         for name in relative_dates(text, time) if time is not None else ():
@@ -103,11 +105,9 @@ class Asked:
         """How many of year, month and day that it names fit a turn's time, 0 to 3."""
         if time is None:
             return 0.0
-        near = any(
-            (time - _NEAR * back / 3).month == month and (time - _NEAR * back / 3).day == day
-            for month, day in self.days
-            for back in (-1, 0, 1, 2, 3)
-        )
+        told = time.toordinal()
+        about = map(date.fromordinal, range(max(told - _NEAR, 1), min(told + 1, date.max.toordinal()) + 1))
+        near = any((day.month, day.day) in self.days for day in about)
         return float((time.year in self.years) + (time.month in self.months) + near)
 
 
