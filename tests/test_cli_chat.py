@@ -340,6 +340,10 @@ def test_what_was_forgotten_is_found_in_the_stored_sessions(checkpoint: Path, ho
     forgotten = run("memory", "forget", turn.id, *store)
     assert forgotten.stdout == f"{turn.node}\n" and "session tree still has" in forgotten.stderr
     run("tree", "prune", *forgotten.stdout.split())
+    with Memory.open(home / "memory.db") as memory:
+        (turn,) = (turn for turn, _ in memory.store.scan() if turn.text == "and you?")
+    pruned = run("memory", "forget", turn.id, *store)
+    assert not pruned.stdout and f"1 node not in {home / 'tree'}" in pruned.stderr
     exported = run("tree", "export").stdout
     assert "Oslo" not in exported and "and you?" not in exported and "hello" in exported
 
@@ -457,12 +461,15 @@ def test_the_user_is_asked_before_the_model_forgets(
         fact = replace(turn, id="f", text="Lives there", node=None, kind="fact", sources=(turn.id,))
         memory.store.add([fact, replace(fact, id="g", sources=("f",))])
         memory.remember("Something else", conversation="chat")
-        Terminal(conversation, home / "chat.json", Remembering(memory)).run(None)
+        folder = home / ("kept [here]" if answer == "y" else "tree")
+        folder.mkdir()
+        Terminal(conversation, folder / "chat.json", Remembering(memory)).run(None)
         assert told in str(conversation.messages()[-1]["content"])
         holding = conversation.path()[-4].id  # where the model was shown it
     assert memory.store.count() == left, "what is asked and answered is kept, unless something was forgotten"
     out, err = capsys.readouterr()
     assert ("Remove it? [y/N]" in out and "user: I moved to Oslo" in out) == (answer is not None)
     assert ("derived from it: 2 turns" in err) == (answer is not None)
-    told_where = f"ramet tree prune {holding[:12]} {'n' * 12} removes it" in " ".join(err.split())
+    command = f"ramet tree prune --directory '{folder}' {holding[:12]} {'n' * 12} removes it"
+    told_where = command in " ".join(err.split())
     assert told_where == (answer == "y"), "where it was shown, and the node of another tree"

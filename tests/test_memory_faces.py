@@ -128,8 +128,10 @@ def test_the_command_line(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         for node in ("n1", "n2", "n1"):
             turn = memory.remember("I moved", conversation="chat", node=node)
-    assert run("forget", turn.id, *store) == "n1\n"
-    assert run("forget", "-c", "chat", *store) == "n1\nn2\n"
+    told = runner.invoke(app, ["memory", "forget", turn.id, *store])
+    assert told.stdout == "" and "ramet tree prune n1 --directory FOLDER" in " ".join(told.stderr.split())
+    told = runner.invoke(app, ["memory", "forget", "-c", "chat", *store])
+    assert told.stdout == "" and "ramet tree prune n1 n2 --directory FOLDER" in " ".join(told.stderr.split())
     run("forget", *store, code=2)
     for day in ("2023-05-07", "2023-08-07"):
         run("add", "We met.", "-c", "ben", "--time", day, *lexical)
