@@ -13,7 +13,7 @@ from ramet.memory.base import Hit, Question, Turn
 from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Weights, best, fit, pool, ranked, weighted
 from ramet.memory.recall.chain import chained
 from ramet.memory.recall.gate import Gate, posterior, unit
-from ramet.memory.recall.question import Asked
+from ramet.memory.recall.question import Asked, names_told
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.sqlite import SqliteStore
 
@@ -95,6 +95,30 @@ def test_a_question_is_read() -> None:
     assert asked.dated(datetime(2022, 6, 5)) == 0 == asked.dated(None)
     assert Asked.read("What may Ann do?", ["Ann"]).months == frozenset()
     assert Asked.read("What may Ann do?", ["Ann"]).speaker == "Ann"
+
+
+@pytest.mark.parametrize(
+    ("question", "speakers", "speaker"),
+    [
+        ("What is the plan?", ["The Doctor", "Ann"], None),
+        ("What is the doctor's plan?", ["The Doctor", "Ann"], "The Doctor"),
+        ("What did you recommend?", ["You", "ChatGPT"], None),
+        ("When will Ann move?", ["Will", "Ann"], "Ann"),
+        ("What does Will like?", ["Will", "Ann"], "Will"),
+        ("What did Ann Lee paint?", ["Ann Lee", "Bob Lee"], "Ann Lee"),
+        ("What did Lee paint?", ["Ann Lee", "Bob Lee"], None),
+        ("What did they say?", ["...", "they"], None),
+    ],
+)
+def test_common_words_and_shared_names_call_nobody(question: str, speakers: list[str], speaker: str | None) -> None:
+    assert Asked.read(question, speakers).speaker == speaker
+
+
+def test_names_are_told_in_other_letters_too() -> None:
+    assert names_told("We saw María, Émile and Zoë in Łódź.", ()) == 3  # which stands for more
+    assert names_told("We saw María there.", ()) == 1
+    assert names_told("We saw María there, and Ann Lee.", {"María", "Ann Lee"}) == 0
+    assert names_told("on a vu l'été à Nice", ()) == 1
 
 
 def test_when_it_is_asked_says_which_day_yesterday_was() -> None:

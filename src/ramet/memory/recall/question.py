@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -37,6 +37,8 @@ _WHO = re.compile(
 )
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
 """A capital inside a sentence; in languages that write all nouns so it tells little, and does no harm."""
+_ANY_NAME = re.compile(r"(?<=[^\W\d_A-Z] |[,;] )[^\W\d_a-z][^\W\d_A-Z]+")
+"""The same in any letters; which of them are capitals is still to be seen."""
 _HOW_MANY = re.compile(r"\bhow (?:many|much|long|old|often)\b", re.IGNORECASE)
 _NUMBER = re.compile(
     r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|few|couple|dozen|once|twice)\b", re.IGNORECASE
@@ -69,8 +71,12 @@ class Asked:
     def read(cls, text: str, speakers: Iterable[str], time: datetime | None = None) -> Asked:
         """Read a question that is asked at `time`; `speakers` are the names that it may call."""
         words = terms(text)
-        named = {speaker for speaker in speakers if speaker and set(terms(speaker)) & set(words)}
-        names = {term for speaker in named for term in terms(speaker)}
+        named = {
+            speaker: own for speaker in speakers if (own := set(terms(speaker))) and _calls(text, words, speaker, own)
+        }
+        names = set().union(*named.values())
+        if len(named) > 1:  # by a name that they share: who is called by all of theirs
+            named = {speaker: own for speaker, own in named.items() if own.issubset(words)}
         content = tuple(dict.fromkeys(word for word in words if word not in COMMON and word not in names))
         speaker = next(iter(named)) if len(named) == 1 else None
         found = [(m[1], m[2]) for m in _MONTH.finditer(text)] + [(m[2], m[1]) for m in _DAY_MONTH.finditer(text)]
@@ -111,9 +117,26 @@ class Asked:
         return float((time.year in self.years) + (time.month in self.months) + near)
 
 
+def _calls(text: str, words: Sequence[str], speaker: str, own: set[str]) -> bool:
+    """Whether a question calls a speaker, whose name has the terms `own`.
+
+    One who is called by common words alone, such as Will or You, is if the name is written so inside a sentence.
+    """
+    if own - COMMON:
+        return not (own - COMMON).isdisjoint(words)
+    return re.search(rf"(?<=\w ){re.escape(speaker)}(?!\w)", text) is not None and not speaker.islower()
+
+
 def names_told(text: str, speakers: Collection[str]) -> int:
-    """How many names a text tells, but for the `speakers`' own; 3 stands for more."""
-    return min(sum(name not in speakers for name in _NAME.findall(text)), _MOST_NAMES)
+    """How many names a text tells, but for the words of the `speakers`' own; 3 stands for more."""
+    if text.isascii():
+        told = _NAME.findall(text)
+    else:
+        told = [name for name in _ANY_NAME.findall(text) if name[0].isupper() and name[1:].islower()]
+    if not told:
+        return 0
+    known = {word for speaker in speakers for word in speaker.split()}
+    return min(sum(name not in known for name in told), _MOST_NAMES)
 
 
 def tells_number(text: str) -> bool:
