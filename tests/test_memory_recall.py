@@ -149,6 +149,9 @@ def test_evidence_speaks_for_what_goes_with_it() -> None:
     assert np.argsort(-chained(own, vectors)).tolist() == [0, 1, 2, 3], "the third was ahead of the second"
     assert chained(own, vectors[:, :0]).tolist() == own.tolist()
     assert chained(own[:0], vectors[:0]).tolist() == []
+    alike = np.tile(np.random.default_rng(0).standard_normal(384).astype(np.float32) / 20, (50, 1))
+    ranks = np.arange(50.0)
+    assert chained(ranks, alike) == pytest.approx(ranks, abs=0.01 * ranks.std()), "rounding is not likeness"
 
 
 def test_fit_finds_the_signal_that_tells() -> None:
