@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -25,6 +26,7 @@ from ramet.cli.main import app
 from ramet.engine import Sampling
 from ramet.memory import Memory, Vector
 from ramet.models.random import write_random_checkpoint
+from ramet.tree import Node
 from ramet.tree.stored import open_stored, stored_nodes
 from tests.test_agent_ask import running
 
@@ -299,6 +301,23 @@ def test_what_was_taken_back_is_remembered_again_as_it_was(checkpoint: Path, hom
         terminal.back([])
         terminal.goto([place.id])
         assert len(list(memory.export())) == 3, "what was forgotten otherwise stays so"
+
+
+def test_what_the_model_remembers_again_is_there_once(memory: Memory) -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "remember", "arguments": '{"text": "Oslo"}'}}]
+    asked = Node("q", None, np.zeros(1, np.int32), 0, {"role": "user", "content": "keep that"})
+    node = Node("a", asked, np.zeros(1, np.int32), 1, {"role": "assistant", "content": None, "tool_calls": calls})
+    remembering = Remembering(memory)
+    tools = remembering.toolbox(lambda: node)
+    tools.run("remember", {"text": "Oslo"})
+    remembering.take_back([asked, node], [])
+    assert memory.store.count() == 0
+    tools.run("remember", {"text": "Oslo"})
+    remembering.bring_back([asked, node])
+    assert memory.store.count() == 1
+    remembering.take_back([asked, node], [])
+    remembering.bring_back([asked, node])
+    assert memory.store.count() == 1
 
 
 def test_a_retry_that_is_stopped(checkpoint: Path, home: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class Remembering:
             found = call(self.memory, name, {**timed, "node": node.id if node is not None else None}, CONVERSATION)
             turn = self.memory.get(found["id"]) if "id" in found else None
             if turn is not None and node is not None:
+                self._taken_back.pop(saying(node), None)  # it is said anew
                 self._stored[saying(node)][turn.id] = turn
             return found
 
