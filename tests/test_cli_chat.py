@@ -10,10 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -386,6 +388,22 @@ def test_a_reply_is_held_by_more_than_its_node(checkpoint: Path, home: Path, mem
         (shown,) = holding(list(runtime.tree.nodes()), [], ["x"])
         message = runtime.tree.node(shown).message or {}
         assert "I live in Oslo" in json.dumps(message) and message["role"] == "tool"
+
+
+def test_what_tools_have_shown_is_found_among_many_and_however_it_is_written() -> None:
+    def tool(id: str, result: object, **form: Any) -> Node:
+        message = {"role": "tool", "tool_call_id": "c", "content": json.dumps(result, **form)}
+        return Node(id, None, np.zeros(1, np.int32), 0, message)
+
+    turns = [{"id": f"t_{number}", "text": "word " * 20} for number in range(100)]
+    other = [tool(f"n{number}", {"turns": turns}) for number in range(200)]
+    compact = tool("compact", {"turns": [{"id": "Zoë"}]}, separators=(",", ":"))
+    spread = tool("spread", {"turns": [{"id": "Zoë"}]}, indent=2, ensure_ascii=False)
+    removed = ["Zoë", *(f"x_{number}" for number in range(20_000))]
+    start = time.process_time()
+    assert holding([*other, compact, spread], [], removed) == ["compact", "spread"]
+    assert time.process_time() - start < 5, "not every id is looked for in every result"
+    assert holding([tool("n", {"removed": ["x_1"]}), tool("m", '"id": "x_1')], [], removed) == []
 
 
 def test_another_writes_while_what_is_said_is_embedded(checkpoint: Path, home: Path) -> None:

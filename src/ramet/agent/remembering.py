@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -24,6 +26,9 @@ Saying = tuple[str, str, str]
 """The node of the question, the text, and the calls of tools as JSON."""
 Allow = Callable[[list[Turn], int], bool]
 """(turns that are named, how many others were derived from them) -> whether the user wants all of it forgotten."""
+
+
+_ID = re.compile(r'"id":\s*("(?:[^"\\]|\\.)*")')
 
 
 class Remembering:
@@ -134,22 +139,25 @@ def holding(tree: Sequence[Node], nodes: Iterable[str], removed: Iterable[str]) 
     """
     own = dict.fromkeys(nodes)
     said = {saying(node) for node in tree if node.id in own}
-    shown = [f'"id": {json.dumps(id, ensure_ascii=False)}' for id in removed]
+    gone = set(removed)
     found, below = list[str](), set[str]()
     for node in tree:
         own.pop(node.id, None)
         if node.parent is not None and node.parent.id in below:
             below.add(node.id)
-        elif saying(node) in said or any(mark in result for result in _results(node) for mark in shown):
+        elif saying(node) in said or any(id in gone for id in _shown(node)):
             below.add(node.id)
             found.append(node.id)
     return [*found, *own]
 
 
-def _results(node: Node) -> list[str]:
-    """What tools gave, as the model was shown it."""
+def _shown(node: Node) -> Iterator[str]:
+    """The ids of turns, and of whatever else has one, in the results of tools that the model was given."""
     message = node.message or {}
-    return [text_of(one) for one in message.get("messages", [message]) if one.get("role") == "tool"]
+    for one in message.get("messages", [message]):
+        for id in _ID.findall(text_of(one)) if one.get("role") == "tool" else ():
+            with suppress(ValueError):  # what is no JSON
+                yield json.loads(id)
 
 
 def now() -> datetime:
