@@ -305,6 +305,27 @@ def test_what_was_taken_back_is_remembered_again_as_it_was(checkpoint: Path, hom
         assert len(list(memory.export())) == 3, "what was forgotten otherwise stays so"
 
 
+def test_what_is_remembered_again_does_not_mix_with_what_was_said_since(
+    checkpoint: Path, home: Path, memory: Memory
+) -> None:
+    from tests.test_agent_loop import thinking
+
+    with running(checkpoint, thinking(lambda _: {"Noted.": 1.0})) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=50))
+        terminal = Terminal(conversation, home / "chat.json", Remembering(memory))
+        terminal.show(conversation.say("one"))
+        place = conversation.node
+        assert place is not None
+        terminal.back([])
+        terminal.show(conversation.say("two"))
+        terminal.goto([place.id])
+        in_order = memory.store.session_turns("chat", terminal.remembering.session if terminal.remembering else "")
+        assert [turn.text for turn in in_order] == ["two", "Noted.", "one", "Noted."]
+        assert [turn.position for turn in in_order] == [0, 1, 2, 3]
+        terminal.back([])
+        assert memory.store.count() == 2
+
+
 def test_what_the_model_remembers_again_is_there_once(memory: Memory) -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "remember", "arguments": '{"text": "Oslo"}'}}]
     asked = Node("q", None, np.zeros(1, np.int32), 0, {"role": "user", "content": "keep that"})

@@ -9,6 +9,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -113,11 +114,22 @@ class Remembering:
             self._taken_back[place] |= {id: turn for id, turn in taken.items() if id in gone}
 
     def bring_back(self, nodes: Iterable[Node]) -> None:
-        """Store again, as it was, what `take_back` has forgotten of these nodes; only that."""
-        places = [saying(node) for node in nodes]
-        self.memory.remember_turns(turn for place in places for turn in self._taken_back.get(place, {}).values())
-        for place in places:
-            self._stored[place] |= self._taken_back.pop(place, {})
+        """Store again what `take_back` has forgotten of these nodes; only that.
+
+        It is as it was, but behind what was said since: it is not put between the turns of another branch.
+        """
+        places = list(dict.fromkeys(saying(node) for node in nodes))
+        back = {place: dict(self._taken_back[place]) for place in places if place in self._taken_back}
+        own = {turn.id: turn for turns in back.values() for turn in turns.values() if turn.session == self.session}
+        if own:
+            since = self.memory.store.end(CONVERSATION) - min(turn.position for turn in own.values())
+            for turns in back.values():
+                for id in turns.keys() & own.keys():
+                    turns[id] = replace(own[id], position=own[id].position + max(since, 0))
+        self.memory.remember_turns(turn for turns in back.values() for turn in turns.values())
+        for place, turns in back.items():
+            self._stored[place] |= turns
+            del self._taken_back[place]
 
 
 def saying(node: Node) -> Saying:
