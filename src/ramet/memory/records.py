@@ -18,6 +18,8 @@ COLUMNS = (
 Record = tuple[Any, ...]
 """A turn as a row of the table, in the order of `COLUMNS`."""
 
+HALF = "an id or a name has half of a surrogate pair, which no text has"
+"""What is wrong with a value that cannot be encoded."""
 _LONGEST_NAME = 500
 """Characters of an id, or of the name of a conversation, session or speaker: they are keys of indexes."""
 _FARTHEST = 2**53
