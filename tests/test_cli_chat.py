@@ -10,11 +10,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -25,6 +28,7 @@ from ramet.cli.main import app
 from ramet.engine import Sampling
 from ramet.memory import Memory, Vector
 from ramet.models.random import write_random_checkpoint
+from ramet.tree import Node
 from ramet.tree.stored import open_stored, stored_nodes
 from tests.test_agent_ask import running
 
@@ -301,6 +305,44 @@ def test_what_was_taken_back_is_remembered_again_as_it_was(checkpoint: Path, hom
         assert len(list(memory.export())) == 3, "what was forgotten otherwise stays so"
 
 
+def test_what_is_remembered_again_does_not_mix_with_what_was_said_since(
+    checkpoint: Path, home: Path, memory: Memory
+) -> None:
+    from tests.test_agent_loop import thinking
+
+    with running(checkpoint, thinking(lambda _: {"Noted.": 1.0})) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=50))
+        terminal = Terminal(conversation, home / "chat.json", Remembering(memory))
+        terminal.show(conversation.say("one"))
+        place = conversation.node
+        assert place is not None
+        terminal.back([])
+        terminal.show(conversation.say("two"))
+        terminal.goto([place.id])
+        in_order = memory.store.session_turns("chat", terminal.remembering.session if terminal.remembering else "")
+        assert [turn.text for turn in in_order] == ["two", "Noted.", "one", "Noted."]
+        assert [turn.position for turn in in_order] == [0, 1, 2, 3]
+        terminal.back([])
+        assert memory.store.count() == 2
+
+
+def test_what_the_model_remembers_again_is_there_once(memory: Memory) -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "remember", "arguments": '{"text": "Oslo"}'}}]
+    asked = Node("q", None, np.zeros(1, np.int32), 0, {"role": "user", "content": "keep that"})
+    node = Node("a", asked, np.zeros(1, np.int32), 1, {"role": "assistant", "content": None, "tool_calls": calls})
+    remembering = Remembering(memory)
+    tools = remembering.toolbox(lambda: node)
+    tools.run("remember", {"text": "Oslo"})
+    remembering.take_back([asked, node], [])
+    assert memory.store.count() == 0
+    tools.run("remember", {"text": "Oslo"})
+    remembering.bring_back([asked, node])
+    assert memory.store.count() == 1
+    remembering.take_back([asked, node], [])
+    remembering.bring_back([asked, node])
+    assert memory.store.count() == 1
+
+
 def test_a_retry_that_is_stopped(checkpoint: Path, home: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The place is before the question then: question and reply are off the path."""
     from tests.test_agent_loop import thinking
@@ -340,6 +382,10 @@ def test_what_was_forgotten_is_found_in_the_stored_sessions(checkpoint: Path, ho
     forgotten = run("memory", "forget", turn.id, *store)
     assert forgotten.stdout == f"{turn.node}\n" and "session tree still has" in forgotten.stderr
     run("tree", "prune", *forgotten.stdout.split())
+    with Memory.open(home / "memory.db") as memory:
+        (turn,) = (turn for turn, _ in memory.store.scan() if turn.text == "and you?")
+    pruned = run("memory", "forget", turn.id, *store)
+    assert not pruned.stdout and f"1 node not in {home / 'tree'}" in pruned.stderr
     exported = run("tree", "export").stdout
     assert "Oslo" not in exported and "and you?" not in exported and "hello" in exported
 
@@ -363,6 +409,22 @@ def test_a_reply_is_held_by_more_than_its_node(checkpoint: Path, home: Path, mem
         (shown,) = holding(list(runtime.tree.nodes()), [], ["x"])
         message = runtime.tree.node(shown).message or {}
         assert "I live in Oslo" in json.dumps(message) and message["role"] == "tool"
+
+
+def test_what_tools_have_shown_is_found_among_many_and_however_it_is_written() -> None:
+    def tool(id: str, result: object, **form: Any) -> Node:
+        message = {"role": "tool", "tool_call_id": "c", "content": json.dumps(result, **form)}
+        return Node(id, None, np.zeros(1, np.int32), 0, message)
+
+    turns = [{"id": f"t_{number}", "text": "word " * 20} for number in range(100)]
+    other = [tool(f"n{number}", {"turns": turns}) for number in range(200)]
+    compact = tool("compact", {"turns": [{"id": "Zoë"}]}, separators=(",", ":"))
+    spread = tool("spread", {"turns": [{"id": "Zoë"}]}, indent=2, ensure_ascii=False)
+    removed = ["Zoë", *(f"x_{number}" for number in range(20_000))]
+    start = time.process_time()
+    assert holding([*other, compact, spread], [], removed) == ["compact", "spread"]
+    assert time.process_time() - start < 5, "not every id is looked for in every result"
+    assert holding([tool("n", {"removed": ["x_1"]}), tool("m", '"id": "x_1')], [], removed) == []
 
 
 def test_another_writes_while_what_is_said_is_embedded(checkpoint: Path, home: Path) -> None:
@@ -457,12 +519,15 @@ def test_the_user_is_asked_before_the_model_forgets(
         fact = replace(turn, id="f", text="Lives there", node=None, kind="fact", sources=(turn.id,))
         memory.store.add([fact, replace(fact, id="g", sources=("f",))])
         memory.remember("Something else", conversation="chat")
-        Terminal(conversation, home / "chat.json", Remembering(memory)).run(None)
+        folder = home / ("kept [here]" if answer == "y" else "tree")
+        folder.mkdir()
+        Terminal(conversation, folder / "chat.json", Remembering(memory)).run(None)
         assert told in str(conversation.messages()[-1]["content"])
         holding = conversation.path()[-4].id  # where the model was shown it
     assert memory.store.count() == left, "what is asked and answered is kept, unless something was forgotten"
     out, err = capsys.readouterr()
     assert ("Remove it? [y/N]" in out and "user: I moved to Oslo" in out) == (answer is not None)
     assert ("derived from it: 2 turns" in err) == (answer is not None)
-    told_where = f"ramet tree prune {holding[:12]} {'n' * 12} removes it" in " ".join(err.split())
+    command = f"ramet tree prune --directory '{folder}' {holding[:12]} {'n' * 12} removes it"
+    told_where = command in " ".join(err.split())
     assert told_where == (answer == "y"), "where it was shown, and the node of another tree"

@@ -81,12 +81,22 @@ def test_vectors_of_another_embedder_are_not_mixed(tmp_path: Path) -> None:
         ('{"id": "a", "conversation": "c", "text": "t"}', "'position' must be a whole number"),
         ('{"id": "a", "conversation": "c", "text": "t", "position": 1, "x": 2}', "no field 'x'"),
         ('{"id": "a", "conversation": "c", "text": "t", "position": 1, "time": "now"}', "'time' must be a time"),
+        ('{"id": "a", "conversation": "c", "text": "t", "position": 9223372036854775807}', "'a' is at the position"),
+        ('{"id": "a", "conversation": "c", "text": "t", "position": -36893488147419103232}', "'a' is at the position"),
     ],
 )
 def test_lines_that_are_no_turns(line: str, message: str) -> None:
     good = '{"id": "g", "conversation": "c", "position": 0, "text": "t"}'
     with Memory.open(None) as memory, pytest.raises(MemoryStoreError, match=message):
         memory.import_([good, line])
+
+
+def test_lines_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "m.jsonl"
+    file.write_bytes(b'{"id": "g", "conversation": "c", "position": 0, "text": "Gr\xfc\xdfe"}\n')
+    refused = pytest.raises(MemoryStoreError, match="what follows line 0 is not all text in UTF-8")
+    with Memory.open(None) as memory, file.open(encoding="utf-8") as lines, refused:
+        memory.import_(lines)
 
 
 def test_what_is_forgotten_is_not_in_the_file(tmp_path: Path) -> None:
@@ -118,8 +128,10 @@ def test_the_command_line(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         for node in ("n1", "n2", "n1"):
             turn = memory.remember("I moved", conversation="chat", node=node)
-    assert run("forget", turn.id, *store) == "n1\n"
-    assert run("forget", "-c", "chat", *store) == "n1\nn2\n"
+    told = runner.invoke(app, ["memory", "forget", turn.id, *store])
+    assert told.stdout == "" and "ramet tree prune n1 --directory FOLDER" in " ".join(told.stderr.split())
+    told = runner.invoke(app, ["memory", "forget", "-c", "chat", *store])
+    assert told.stdout == "" and "ramet tree prune n1 n2 --directory FOLDER" in " ".join(told.stderr.split())
     run("forget", *store, code=2)
     for day in ("2023-05-07", "2023-08-07"):
         run("add", "We met.", "-c", "ben", "--time", day, *lexical)

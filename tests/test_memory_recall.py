@@ -13,7 +13,7 @@ from ramet.memory.base import Hit, Question, Turn
 from ramet.memory.recall import DEFAULT, LEXICAL_AND_DENSE, LINEAR, SIGNALS, Weights, best, fit, pool, ranked, weighted
 from ramet.memory.recall.chain import chained
 from ramet.memory.recall.gate import Gate, posterior, unit
-from ramet.memory.recall.question import Asked
+from ramet.memory.recall.question import Asked, names_told
 from ramet.memory.recall.schedule import breadth, scheduled, threshold
 from ramet.memory.sqlite import SqliteStore
 
@@ -97,6 +97,30 @@ def test_a_question_is_read() -> None:
     assert Asked.read("What may Ann do?", ["Ann"]).speaker == "Ann"
 
 
+@pytest.mark.parametrize(
+    ("question", "speakers", "speaker"),
+    [
+        ("What is the plan?", ["The Doctor", "Ann"], None),
+        ("What is the doctor's plan?", ["The Doctor", "Ann"], "The Doctor"),
+        ("What did you recommend?", ["You", "ChatGPT"], None),
+        ("When will Ann move?", ["Will", "Ann"], "Ann"),
+        ("What does Will like?", ["Will", "Ann"], "Will"),
+        ("What did Ann Lee paint?", ["Ann Lee", "Bob Lee"], "Ann Lee"),
+        ("What did Lee paint?", ["Ann Lee", "Bob Lee"], None),
+        ("What did they say?", ["...", "they"], None),
+    ],
+)
+def test_common_words_and_shared_names_call_nobody(question: str, speakers: list[str], speaker: str | None) -> None:
+    assert Asked.read(question, speakers).speaker == speaker
+
+
+def test_names_are_told_in_other_letters_too() -> None:
+    assert names_told("We saw María, Émile and Zoë in Łódź.", ()) == 3  # which stands for more
+    assert names_told("We saw María there.", ()) == 1
+    assert names_told("We saw María there, and Ann Lee.", {"María", "Ann", "Lee"}) == 0
+    assert names_told("on a vu l'été à Nice", ()) == 1
+
+
 def test_when_it_is_asked_says_which_day_yesterday_was() -> None:
     asked = Asked.read("What did Ann paint yesterday, and what last year?", ["Ann"], datetime(2023, 5, 1, 9))
     assert (asked.years, asked.months, asked.days) == ({2022, 2023}, {4}, ((4, 30),))
@@ -125,6 +149,9 @@ def test_evidence_speaks_for_what_goes_with_it() -> None:
     assert np.argsort(-chained(own, vectors)).tolist() == [0, 1, 2, 3], "the third was ahead of the second"
     assert chained(own, vectors[:, :0]).tolist() == own.tolist()
     assert chained(own[:0], vectors[:0]).tolist() == []
+    alike = np.tile(np.random.default_rng(0).standard_normal(384).astype(np.float32) / 20, (50, 1))
+    ranks = np.arange(50.0)
+    assert chained(ranks, alike) == pytest.approx(ranks, abs=0.01 * ranks.std()), "rounding is not likeness"
 
 
 def test_fit_finds_the_signal_that_tells() -> None:
@@ -141,6 +168,13 @@ def test_fit_finds_the_signal_that_tells() -> None:
     assert np.mean(right) > 0.9
     with pytest.raises(ValueError, match="no examples"):
         fit([])
+
+
+def test_of_a_question_its_beginning_counts() -> None:
+    head = "Which city did he move to? ".ljust(4_000)
+    with filled() as store:
+        whole, cut = (pool(store, Question(text, conversation="c")) for text in (head + "bicycle " * 50_000, head))
+        assert whole.ids == cut.ids and np.array_equal(whole.values, cut.values)
 
 
 def test_nothing_is_recalled_from_nothing() -> None:

@@ -104,6 +104,7 @@ def reference(index: Index, question: Question) -> dict[str, Row]:
     before = {other: one for ids in around.values() for one, other in pairwise(ids)}
     after = {one: other for other, one in before.items()}
     speakers = {turn.speaker for turn in turns.values()}
+    known = {word for speaker in speakers for word in speaker.split()}
     asked = Asked.read(question.text, speakers)
     session = {id: (turn.conversation, turn.session) for id, turn in turns.items()}
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -151,7 +152,7 @@ def reference(index: Index, question: Question) -> dict[str, Row]:
             "length": math.log(1 + len(texts[id])),
             "early": 1 / (1 + turn.position - min(turns[other].position for other in own)),
             "own": turn.speaker == asked.speaker and tells_own(turn.text),
-            "names": names_told(turn.text, speakers), "named": asked.who * names_told(turn.text, speakers),
+            "names": names_told(turn.text, known), "named": asked.who * names_told(turn.text, known),
             "number": asked.how_many and tells_number(turn.text),
         }  # fmt: skip
     return rows

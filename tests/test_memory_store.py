@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -12,10 +13,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ramet.memory import lists, sql_tables
+from ramet.memory import Memory, lists, sql_tables
 from ramet.memory.base import MemoryStoreError, Turn
 from ramet.memory.entities import entities
 from ramet.memory.sql import SqlStore
+from ramet.memory.tools import call
 from ramet.memory.words import indexed_text, terms
 from tests.memory_support import random_turns, random_vectors, said
 
@@ -348,3 +350,18 @@ def test_a_conversation_is_read_in_pages(store: SqlStore, monkeypatch: pytest.Mo
     store.delete([own[-1].id])
     store.add([said(1000, "new", "conversation 1")])
     assert [*first, *(turn for turn, _ in reading)] == own[:-1]
+
+
+def test_what_cannot_be_encoded_is_an_error_of_the_memory(store: SqlStore) -> None:
+    """As a model may write it in a call of a tool."""
+    memory = Memory(store)
+    kept = memory.remember("hello", conversation="c")
+    half = "\ud800"
+    assert "error" in call(memory, "remember", {"text": "x", "conversation": half})
+    for ask in (memory.get, memory.forget_conversation):
+        with suppress(MemoryStoreError):
+            assert not ask(half)
+    for ask_all in (memory.forget, memory.with_derived):
+        with suppress(MemoryStoreError):
+            assert not ask_all([half])
+    assert [found.turn for found in memory.recall(f"hello {half}")] == [kept]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
@@ -24,6 +27,9 @@ Saying = tuple[str, str, str]
 """The node of the question, the text, and the calls of tools as JSON."""
 Allow = Callable[[list[Turn], int], bool]
 """(turns that are named, how many others were derived from them) -> whether the user wants all of it forgotten."""
+
+
+_ID = re.compile(r'"id":\s*("(?:[^"\\]|\\.)*")')
 
 
 class Remembering:
@@ -50,6 +56,7 @@ class Remembering:
             found = call(self.memory, name, {**timed, "node": node.id if node is not None else None}, CONVERSATION)
             turn = self.memory.get(found["id"]) if "id" in found else None
             if turn is not None and node is not None:
+                self._taken_back.pop(saying(node), None)  # it is said anew
                 self._stored[saying(node)][turn.id] = turn
             return found
 
@@ -107,11 +114,22 @@ class Remembering:
             self._taken_back[place] |= {id: turn for id, turn in taken.items() if id in gone}
 
     def bring_back(self, nodes: Iterable[Node]) -> None:
-        """Store again, as it was, what `take_back` has forgotten of these nodes; only that."""
-        places = [saying(node) for node in nodes]
-        self.memory.remember_turns(turn for place in places for turn in self._taken_back.get(place, {}).values())
-        for place in places:
-            self._stored[place] |= self._taken_back.pop(place, {})
+        """Store again what `take_back` has forgotten of these nodes; only that.
+
+        It is as it was, but behind what was said since: it is not put between the turns of another branch.
+        """
+        places = list(dict.fromkeys(saying(node) for node in nodes))
+        back = {place: dict(self._taken_back[place]) for place in places if place in self._taken_back}
+        own = {turn.id: turn for turns in back.values() for turn in turns.values() if turn.session == self.session}
+        if own:
+            since = self.memory.store.end(CONVERSATION) - min(turn.position for turn in own.values())
+            for turns in back.values():
+                for id in turns.keys() & own.keys():
+                    turns[id] = replace(own[id], position=own[id].position + max(since, 0))
+        self.memory.remember_turns(turn for turns in back.values() for turn in turns.values())
+        for place, turns in back.items():
+            self._stored[place] |= turns
+            del self._taken_back[place]
 
 
 def saying(node: Node) -> Saying:
@@ -133,22 +151,25 @@ def holding(tree: Sequence[Node], nodes: Iterable[str], removed: Iterable[str]) 
     """
     own = dict.fromkeys(nodes)
     said = {saying(node) for node in tree if node.id in own}
-    shown = [f'"id": {json.dumps(id, ensure_ascii=False)}' for id in removed]
+    gone = set(removed)
     found, below = list[str](), set[str]()
     for node in tree:
         own.pop(node.id, None)
         if node.parent is not None and node.parent.id in below:
             below.add(node.id)
-        elif saying(node) in said or any(mark in result for result in _results(node) for mark in shown):
+        elif saying(node) in said or any(id in gone for id in _shown(node)):
             below.add(node.id)
             found.append(node.id)
     return [*found, *own]
 
 
-def _results(node: Node) -> list[str]:
-    """What tools gave, as the model was shown it."""
+def _shown(node: Node) -> Iterator[str]:
+    """The ids of turns, and of whatever else has one, in the results of tools that the model was given."""
     message = node.message or {}
-    return [text_of(one) for one in message.get("messages", [message]) if one.get("role") == "tool"]
+    for one in message.get("messages", [message]):
+        for id in _ID.findall(text_of(one)) if one.get("role") == "tool" else ():
+            with suppress(ValueError):  # what is no JSON
+                yield json.loads(id)
 
 
 def now() -> datetime:

@@ -204,11 +204,14 @@ class Terminal:
         tree = list(self.conversation.runtime.tree.nodes())
         nodes = holding(tree, forgotten.get("nodes", ()), forgotten["removed"])
         if nodes:
-            command = " ".join(["ramet tree prune", *(node[:12] for node in nodes)])
+            folder = self.file.parent
+            place = [] if folder == trees() else ["--directory", str(folder)]
+            command = shlex.join(["ramet", "tree", "prune", *place, *(node[:12] for node in nodes)])
             messages.print(
                 f"The memory has forgotten it; the session tree still has it. When you have left, {command} removes it "
                 "there, with all that was said after it.",
                 style="yellow",
+                markup=False,
                 soft_wrap=True,
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,7 +161,7 @@ def forget(
 ) -> None:
     """Remove turns, and all that was derived from them. There is no way back.
 
-    Prints the nodes of the session tree that still have what they say.
+    Prints the nodes of the stored sessions that still have what they say.
 
     [bold]ramet memory forget t_2f0c... | xargs -r ramet tree prune[/]   removes it there, too
     """
@@ -175,7 +176,7 @@ def forget(
             nodes = [turn.node for turn in memory.with_derived(ids or [])]
             gone = memory.forget(ids or [])
     messages.print(f"{plural(len(gone), 'turn')} removed")
-    held = _holding([node for node in nodes if node is not None], gone)
+    held, elsewhere = _holding([node for node in nodes if node is not None], gone)
     if held:
         messages.print(
             "The session tree still has what they say, in these nodes. ramet tree prune NODE... removes them there, "
@@ -183,16 +184,31 @@ def forget(
             style="yellow",
         )
         typer.echo("\n".join(held))
+    if elsewhere:
+        command = shlex.join(["ramet", "tree", "prune", *elsewhere])
+        messages.print(
+            f"They were said in {plural(len(elsewhere), 'node')} not in {trees()}. If these sessions are kept "
+            f"elsewhere: {command} --directory FOLDER",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
-def _holding(nodes: list[str], removed: list[str]) -> list[str]:
-    """The nodes of stored sessions that still have turns which were removed; see `remembering.holding`."""
+def _holding(nodes: list[str], removed: list[str]) -> tuple[list[str], list[str]]:
+    """The nodes of stored sessions that still have turns which were removed, and those of `nodes` that are not there.
+
+    See `remembering.holding`.
+    """
     if not removed or not any(trees().glob("*.sqlite")):
-        return list(dict.fromkeys(nodes))  # without what reads them, which takes seconds to load
+        return [], list(dict.fromkeys(nodes))  # without what reads them, which takes seconds to load
     from ramet.agent.remembering import holding
     from ramet.tree.stored import stored_nodes, stored_trees
 
-    return holding([node for file in stored_trees(trees()) for node in stored_nodes(file)], nodes, removed)
+    stored = [node for file in stored_trees(trees()) for node in stored_nodes(file)]
+    there = {node.id for node in stored}
+    found = holding(stored, nodes, removed)
+    return [id for id in found if id in there], [id for id in found if id not in there]
 
 
 @app.command("export")

@@ -34,7 +34,8 @@ _DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 _MONTH = {name[:length].lower(): number for number, name in enumerate(MONTHS, 1) for length in (3, len(name))} | {
     "sept": 9
 }
-_MONTH_WORD = "(?:" + "|".join(sorted(_MONTH, key=len, reverse=True)) + r")\.?"
+# Case is ignored in ASCII only: `ſ` and `ı` would be taken for `s` and `i`, and then be in no table.
+_MONTH_WORD = "(?a:(?:" + "|".join(sorted(_MONTH, key=len, reverse=True)) + r")\.?)"
 _ORDINAL = r"(\d{1,2})(?:st|nd|rd|th)?"
 
 _ISO = re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b")
@@ -42,15 +43,17 @@ _DAY_MONTH = re.compile(rf"\b{_ORDINAL}(?: of)? ({_MONTH_WORD})(?:,? (\d{{4}}))?
 _MONTH_DAY = re.compile(rf"\b({_MONTH_WORD}) {_ORDINAL}\b(?:,? (\d{{4}})\b)?", re.IGNORECASE)
 _MONTH_YEAR = re.compile(rf"\b({_MONTH_WORD}),? (\d{{4}})\b", re.IGNORECASE)
 _NEAR = re.compile(r"\b(the day before yesterday|yesterday|last night|today|tonight|this morning|tomorrow)\b", re.I)
-_AGO = re.compile(r"\b(a|an|one|two|three|four|five|six|\d{1,3}) (day|week|month|year)s? ago\b", re.I)
-_LAST_DAY = re.compile(rf"\b(last|next) ({'|'.join(_DAYS)})\b", re.I)
-_LAST = re.compile(r"\b(last|next|this) (month|year)\b", re.I)
+_AGO = re.compile(r"\b((?a:a|an|one|two|three|four|five|six)|\d{1,3}) ((?a:day|week|month|year))s? ago\b", re.I)
+_LAST_DAY = re.compile(rf"\b((?a:last|next)) ((?a:{'|'.join(_DAYS)}))\b", re.I)
+_LAST = re.compile(r"\b((?a:last|next|this)) ((?a:month|year))\b", re.I)
 
 _NEAR_DAYS = {"the day before yesterday": -2, "yesterday": -1, "last night": -1, "tomorrow": 1}
 _COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
+# What comes before an @ or a / has a limit: encoded data would take a time that grows with its length squared.
 _IDENTIFIER = re.compile(
-    r"https?://[^\s<>\"')]+|[\w.+-]+@\w[\w-]*(?:\.[\w-]+)+|(?<![\w/])\.{0,2}/?(?:[\w.-]+/)+[\w.-]*\w"
+    r"https?://[^\s<>\"')]+|[\w.+-]{1,255}+@\w[\w-]*(?:\.[\w-]+)+"
+    r"|(?<![\w/])\.{0,2}/?(?:[\w.-]{1,255}+/){1,64}[\w.-]*\w"
     r"|\b[A-Za-z]\w*_\w+\b|\b(?=\w*\d)(?=\w*[A-Za-z])[A-Za-z0-9][\w-]{2,}\b|#\w+"
 )
 _NUMBER = re.compile(r"(?<![\w.,])([$€£¥]?)(\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(%?)(?![\w])")
@@ -72,10 +75,12 @@ def entities(text: str, time: datetime | None = None) -> tuple[str, ...]:
     without separators.
     """
     found: list[tuple[int, str]] = []
-    rest = text
-    for start, end, name in _dates(text, time):
+    left, at = list[str](), 0
+    for start, end, name in sorted(_dates(text, time)):
         found.append((start, name))
-        rest = rest[:start] + " " * (end - start) + rest[end:]
+        left += [text[at:start], " " * (end - start)]
+        at = end
+    rest = "".join([*left, text[at:]])
     if _MARK.search(rest):
         found += [(match.start(), match[0].rstrip(".,-").casefold()) for match in _IDENTIFIER.finditer(rest)]
         rest = _IDENTIFIER.sub(lambda match: " " * len(match[0]), rest)
@@ -123,10 +128,13 @@ def _name(run: str, opens: bool, acts: bool) -> str:
 def _dates(text: str, time: datetime | None) -> list[tuple[int, int, str]]:
     """(start, end, name) of every date, those that were found first not overlapped by later ones."""
     found: list[tuple[int, int, str]] = []
+    taken = bytearray(len(text))
 
     def keep(match: re.Match[str], name: str | None) -> None:
-        if name is not None and all(match.end() <= start or match.start() >= end for start, end, _ in found):
-            found.append((match.start(), match.end(), name))
+        start, end = match.span()
+        if name is not None and not any(taken[start:end]):
+            found.append((start, end, name))
+            taken[start:end] = b"\1" * (end - start)
 
     # Most texts hold nothing that could begin a date: cheap tests spare them the patterns.
     dated = _DIGIT.search(text)

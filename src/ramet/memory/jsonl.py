@@ -98,12 +98,22 @@ def read(lines: Iterable[str]) -> tuple[Head, Iterator[tuple[list[Turn], Vector 
 
     Raises MemoryStoreError, naming the line, for one that is not a turn.
     """
-    numbered: Iterator[tuple[int, str]] = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    numbered = _numbered(lines)
     first = next(numbered, None)
     if first is None:
         return Head(), iter(())
     head = _head(first[1], f"line {first[0]}")
     return head or Head(), _batches(numbered if head is not None else chain([first], numbered))
+
+
+def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, line
+    except UnicodeDecodeError:
+        raise MemoryStoreError(f"what follows line {number} is not all text in UTF-8") from None
 
 
 def _head(line: str, where: str) -> Head | None:

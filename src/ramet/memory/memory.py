@@ -149,7 +149,7 @@ class Memory:
 
     def unlearn(self) -> int:
         """Weigh what is found as at first: drop all that was learnt; from how many questions that was."""
-        return learning.reset(self.store)
+        return learning.unlearn(self.store)
 
     def derive(self, model: Model, conversation: str | None = None, *, progress: Progress | None = None) -> Derived:
         """Have a model write summaries and facts of what was said and has none yet; `conversation` None: of all.
@@ -177,7 +177,7 @@ class Memory:
         """Remove turns and everything that was derived from any of them; the ids of all that is gone."""
         with self.store.writing():
             gone = self.store.delete(ids)
-            learning.unlearn(self.store, gone)
+            learning.drop(self.store, gone)
         return gone
 
     def forget_conversation(self, conversation: str) -> list[str]:

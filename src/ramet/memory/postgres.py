@@ -9,6 +9,7 @@ import numpy as np
 
 from ramet.memory.base import KINDS, Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.halves import vectors_of
+from ramet.memory.records import HALF
 from ramet.memory.sql import SqlStore
 
 try:
@@ -114,6 +115,8 @@ class PostgresStore(SqlStore):
             return run()
         except psycopg.Error as error:
             raise MemoryStoreError(f"the database: {_first_line(error)}") from None
+        except UnicodeEncodeError:
+            raise MemoryStoreError(HALF) from None
 
     # Vectors
 

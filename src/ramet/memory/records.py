@@ -18,8 +18,12 @@ COLUMNS = (
 Record = tuple[Any, ...]
 """A turn as a row of the table, in the order of `COLUMNS`."""
 
+HALF = "an id or a name has half of a surrogate pair, which no text has"
+"""What is wrong with a value that cannot be encoded."""
 _LONGEST_NAME = 500
 """Characters of an id, or of the name of a conversation, session or speaker: they are keys of indexes."""
+_FARTHEST = 2**53
+"""Positions are below it, and there is room behind: the databases have 64 bits for them."""
 
 
 def units(vectors: Vector, count: int) -> Vector:
@@ -47,6 +51,8 @@ def check(turn: Turn, rows: dict[str, int]) -> None:
     if (turn.kind == "said") == bool(turn.sources):
         problem = "was said, so it has no sources" if turn.sources else "is derived, so it needs the ids of its sources"
         raise MemoryStoreError(f"turn {turn.id!r} {problem}")
+    if abs(turn.position) >= _FARTHEST:
+        raise MemoryStoreError(f"turn {turn.id!r} is at the position {turn.position}, which is too far to be kept")
     missing = [source for source in turn.sources if source not in rows]
     if missing:
         raise MemoryStoreError(f"turn {turn.id!r} is derived from {missing[0]!r}, which is not stored")

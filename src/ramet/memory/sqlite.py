@@ -18,6 +18,7 @@ from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.codes import Codes
 from ramet.memory.halves import unit_vectors, vectors_of
 from ramet.memory.postings import conversation_list
+from ramet.memory.records import HALF
 from ramet.memory.sql import SqlStore
 
 T = TypeVar("T")
@@ -156,6 +157,8 @@ class SqliteStore(SqlStore):
             return run()
         except sqlite3.Error as error:
             raise MemoryStoreError(f"{self._name}: {_reason(error)}") from None
+        except UnicodeEncodeError:
+            raise MemoryStoreError(HALF) from None
 
     def _patiently(self, run: Callable[[], T]) -> T:
         """Run as often as another process is in the way."""

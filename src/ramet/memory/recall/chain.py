@@ -23,4 +23,4 @@ def chained(own: NDArray[np.float64], vectors: NDArray[np.float32]) -> NDArray[n
     best = np.argsort(-own, kind="stable")[:_EVIDENCE]
     share = np.exp(own[best] - own[best[0]])
     near = vectors @ (vectors[best].T @ (share / share.sum()).astype(np.float32))
-    return np.asarray(own + _LENT * own.std() * (near - near.mean()) / (near.std() + 1e-9))
+    return np.asarray(own + _LENT * own.std() * (near - near.mean()) / (near.std() + np.float32(1e-6)))

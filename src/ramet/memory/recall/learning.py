@@ -86,7 +86,7 @@ def take_over(store: Store, questions: Sequence[Answered]) -> None:
         _take_in(store, known, later=False)
 
 
-def unlearn(store: Store, gone: Iterable[str]) -> None:
+def drop(store: Store, gone: Iterable[str]) -> None:
     """Drop what was learnt from turns, in the transaction in which they are removed."""
     removed = set(gone)
     if not removed or store.note(_ANSWERED) is None:
@@ -98,7 +98,7 @@ def unlearn(store: Store, gone: Iterable[str]) -> None:
             _write(store, left, _weights(left))
 
 
-def reset(store: Store) -> int:
+def unlearn(store: Store) -> int:
     """Drop all that was learnt; from how many questions."""
     with store.writing():
         known = len(answered(store))

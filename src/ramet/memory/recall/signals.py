@@ -6,7 +6,7 @@ Only a pool of candidates is looked at, never the whole store: the best of each 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ SIGNALS = 24
 """How many there are: one for each field of `fusion.Weights`, in that order."""
 DENSE, WORDS, _DATE, _TIME, _OWN, _NAMES, _NAMED, _NUMBER = 1, 2, 14, 15, *range(20, 24)
 """Where the signals of these names are among them."""
+_ASKED = 4_000
+"""Characters of a question that count."""
 _SEEDS = 10
 """Best candidates that lend their scores to turns like them."""
 
@@ -46,6 +48,7 @@ def pool(index: Index, question: Question) -> Pool:
 
     A turn that neither search found is one only if it follows a question that one of them did find: its answer.
     """
+    question = replace(question, text=question.text[:_ASKED])
     counted = tuple(dict.fromkeys(term for term in terms(question.text) if term not in COMMON))
     survey = index.survey(_searched(question.text), question.vector, _EACH, question.conversation, counted)
     if not survey.found:
@@ -107,7 +110,8 @@ def _values(
         values[:, _TIME] = [tells_time(text) for text in texts]
     if asked.speaker is not None:
         values[:, _OWN] = [said and tells_own(text) for said, text in zip(spoken[kept].tolist(), texts, strict=True)]
-    values[:, _NAMES] = [names_told(text, speakers) for text in texts]
+    known = {word for speaker in speakers for word in speaker.split()}
+    values[:, _NAMES] = [names_told(text, known) for text in texts]
     values[:, _NAMED] = values[:, _NAMES] * asked.who
     if asked.how_many:
         values[:, _NUMBER] = [tells_number(text) for text in texts]
