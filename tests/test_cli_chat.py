@@ -531,3 +531,39 @@ def test_the_user_is_asked_before_the_model_forgets(
     command = f"ramet tree prune --directory '{folder}' {holding[:12]} {'n' * 12} removes it"
     told_where = command in " ".join(err.split())
     assert told_where == (answer == "y"), "where it was shown, and the node of another tree"
+
+
+def test_a_question_at_which_something_was_forgotten_stays_out_when_it_is_asked_again(
+    checkpoint: Path, home: Path, monkeypatch: pytest.MonkeyPatch, memory: Memory
+) -> None:
+    from tests.test_agent_loop import thinking
+
+    ours, theirs = os.openpty()
+    os.write(ours, b"drop that\ny\n/retry\n\x04")
+    monkeypatch.setattr("sys.stdin", os.fdopen(theirs))
+    with running(checkpoint, thinking(forgetter)) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=200))
+        memory.remember("I moved to Oslo", conversation="chat", speaker="user")
+        (home / "tree").mkdir()
+        Terminal(conversation, home / "tree" / "chat.json", Remembering(memory)).run(None)
+        assert conversation.messages()[-1]["content"] == "Noted."
+    assert memory.store.count() == 0
+
+
+def test_ctrl_c_while_the_memory_is_written_is_told_as_that(
+    checkpoint: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, memory: Memory
+) -> None:
+    from tests.test_agent_loop import thinking
+
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    monkeypatch.setattr(Remembering, "keep", stopped)
+    with running(checkpoint, thinking(forgetter)) as runtime:
+        conversation = Conversation(runtime, system=None, sampling=Sampling(temperature=0, max_tokens=200))
+        (home / "tree").mkdir()
+        terminal = Terminal(conversation, home / "tree" / "chat.json", Remembering(memory))
+        terminal.run(None)
+        assert terminal.last == conversation.path()[-1].id, "the reply itself is kept"
+    assert "not all of this is in the memory" in capsys.readouterr().err

@@ -110,6 +110,8 @@ class Terminal:
         self.last, self.kept = self._remembered()
         self.shown: list[dict[str, Any]] = []
         """What is to be shown with the next question."""
+        self.unsaid = set[str]()
+        """The nodes of questions at which something was forgotten: they and their answers stay out of the memory."""
         self.commands: dict[str, Callable[[list[str]], None]] = {
             "/fork": self.fork,
             "/goto": self.goto,
@@ -191,20 +193,27 @@ class Terminal:
                 else:
                     console.print()
                     self.say_cost(piece)
-        if self.remembering is not None and not forgot:
+        exchange = self.conversation.exchange()
+        if forgot and exchange:
+            self.unsaid.add(exchange[0].id)
+        if self.remembering is not None and exchange and exchange[0].id not in self.unsaid:
             try:
-                self.remembering.keep(self.conversation.exchange(), asked)
+                self.remembering.keep(exchange, asked)
             except RametError as error:
                 show_error(f"this is not in the memory: {error}")
+            except KeyboardInterrupt:
+                messages.print("\nStopped: not all of this is in the memory.", style="yellow")
 
     def say_where_it_stays(self, forgotten: Mapping[str, Any]) -> None:
         """Say which nodes still have what was forgotten, and what removes them."""
         from ramet.agent.remembering import holding
+        from ramet.tree.stored import stored_nodes, stored_trees
 
-        tree = list(self.conversation.runtime.tree.nodes())
-        nodes = holding(tree, forgotten.get("nodes", ()), forgotten["removed"])
+        folder = self.file.parent
+        others = {node.id: node for file in stored_trees(folder) for node in stored_nodes(file)}  # of other models, too
+        tree = others | {node.id: node for node in self.conversation.runtime.tree.nodes()}
+        nodes = holding(list(tree.values()), forgotten.get("nodes", ()), forgotten["removed"])
         if nodes:
-            folder = self.file.parent
             place = [] if folder == trees() else ["--directory", str(folder)]
             command = shlex.join(["ramet", "tree", "prune", *place, *(node[:12] for node in nodes)])
             messages.print(
