@@ -18,6 +18,7 @@ from ramet.cli.main import app
 from ramet.memory import Memory, MemoryStoreError, Turn
 from ramet.memory.derive import Derived
 from ramet.memory.sql import SqlStore
+from ramet.memory.sqlite import SqliteStore
 from tests.memory_support import Keeper, check_facts, facts_of, said
 
 pytest_plugins = ["tests.memory_fixtures"]
@@ -146,6 +147,23 @@ def test_facts_repeat(store: SqlStore) -> None:
     found = store.turns(["f1", "f2", "f3"])
     assert [(turn.repeats, turn.superseded_by) for turn in found] == [(None, None), ("f1", None), ("f1", None)]
     assert store.version != version
+
+
+def test_what_repeats_changes_none_of_those_that_do_already() -> None:
+    """Else a fact that is told thousands of times takes the square of that."""
+    with Memory.open(None) as memory:
+        assert isinstance(memory.store, SqliteStore)
+        memory.store.add([said(at, "x") for at in range(60)])
+        memory.store.add([fact(at, "Oslo") for at in range(59)])
+        memory.store.add([fact(59, "Rome")])
+        database, took = memory.store._database, list[int]()
+        for at in range(1, 59):
+            before = database.total_changes
+            memory.store.repeat(f"f{at}", "f0")
+            took.append(database.total_changes - before)
+        assert set(took) == {took[0]} and took[0] <= 3
+        memory.store.supersede("f0", "f59", None)
+        assert {turn.superseded_by for turn in facts_of(memory)[:-1]} == {"f59"}
 
 
 def test_what_was_so_again_repeats_nothing(store: SqlStore) -> None:
