@@ -183,6 +183,14 @@ def test_what_is_between_parts_what_says_the_same(store: SqlStore) -> None:
     assert [turn.superseded_by for turn in found] == ["f1", "f2", None] and {turn.repeats for turn in found} == {None}
 
 
+def test_imported_facts_that_repeat_each_other_in_a_circle(store: SqlStore) -> None:
+    """What is left of them repeats nothing, least of all itself."""
+    store.add([said(at, "x") for at in range(3)])
+    store.add([fact(0, "Oslo", repeats="f1"), fact(1, "Oslo", repeats="f0"), fact(2, "Oslo", repeats="f0")])
+    store.delete(["c:0"])
+    assert [turn.repeats for turn in store.turns(["f1", "f2"])] == [None, "f1"]
+
+
 def test_a_file_from_before_repetitions(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         memory.remember_turns([said(0, "Ann lives in Oslo")])

@@ -86,7 +86,7 @@ class StoredFacts:
             gone = removed[turn.repeats or ""]
             if gone.id in heirs:
                 self._stand_behind([turn], heirs[gone.id].id)
-            elif gone.repeats is not None and gone.repeats not in removed:  # as imported: nothing here repeats it
+            elif gone.repeats not in (None, turn.id) and gone.repeats not in removed:  # only imported facts are so
                 self._stand_behind([turn], gone.repeats)
             else:
                 heirs[gone.id] = turn
