@@ -210,6 +210,17 @@ def test_how_repetitions_are_shown(tmp_path: Path) -> None:
         first, second = facts_of(memory)
     shown = CliRunner().invoke(app, ["memory", "show", second.id, "--store", str(tmp_path / "m.db")]).stdout
     assert f"said before: see {first.id}" in shown and "no longer so" not in shown
+    shown = CliRunner().invoke(app, ["memory", "stats", "--store", str(tmp_path / "m.db")]).stdout
+    assert "2 turns of 1 conversation, 1 fact, 2 summaries; 1 fact said again" in " ".join(shown.split())
+
+
+def test_repetitions_are_counted_apart(store: SqlStore) -> None:
+    memory = Memory(store)
+    tell(memory, "Ann lives in Oslo", "Ann lives in Oslo", "Ann lives in Oslo")
+    memory.derive(Keeper())
+    assert (memory.stats().facts, memory.stats().repeated, store.count(kind="fact")) == (1, 2, 3)
+    memory.forget(["c:0"])
+    assert (memory.stats().facts, memory.stats().repeated) == (1, 1)
 
 
 # Two at once.
