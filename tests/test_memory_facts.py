@@ -175,6 +175,21 @@ def test_what_was_so_again_repeats_nothing(store: SqlStore) -> None:
     assert {turn.repeats for turn in found} == {None}
 
 
+def test_what_is_said_after_the_end_of_what_it_repeats_holds(store: SqlStore) -> None:
+    """Whether the end was known of the first, or of another that says the same."""
+    store.add([*(said(at, "x") for at in range(4)), fact(0, "Oslo"), fact(1, "Oslo"), fact(2, "Rome"), fact(3, "Oslo")])
+    store.repeat("f3", "f0")
+    store.supersede("f1", "f2", None)
+    store.repeat("f1", "f0")
+    found = store.turns(["f0", "f1", "f2", "f3"])
+    assert [turn.superseded_by for turn in found] == ["f2", "f2", "f3", None]
+    assert [turn.repeats for turn in found] == [None, "f0", None, None]
+    store.delete(["c:3"])
+    store.add([said(3, "x"), fact(3, "Oslo")])
+    store.repeat("f3", "f0")
+    assert [turn.superseded_by for turn in store.turns(["f0", "f1", "f2", "f3"])] == ["f2", "f2", "f3", None]
+
+
 def test_what_is_between_parts_what_says_the_same(store: SqlStore) -> None:
     store.add([*(said(at, "x") for at in range(3)), fact(0, "Oslo"), fact(1, "Rome"), fact(2, "Oslo")])
     store.repeat("f2", "f0")
