@@ -74,10 +74,10 @@ class StoredFacts:
             by, at = turn.superseded_by, turn.valid_to
         if by == place.id:
             by, at = None, None
-        news = self._find(by)
-        if news is not None and (by != place.superseded_by or joining[-1].position > news.position):
+        end = self._find(by)
+        if end is not None and (by != place.superseded_by or joining[-1].position > end.position):
             self._end(place.id, None, None)
-            self.supersede(place.id, news.id, at)  # what was said after it stands behind the first no longer
+            self.supersede(place.id, end.id, at)  # what was said after it stands behind the first no longer
         elif (by, at) != (place.superseded_by, place.valid_to):
             self._end(place.id, by, at)
         else:  # what stands there already stays: it may be thousands
