@@ -18,6 +18,7 @@ from ramet.cli.main import app
 from ramet.memory import Memory, MemoryStoreError, Turn
 from ramet.memory.derive import Derived
 from ramet.memory.sql import SqlStore
+from ramet.memory.sqlite import SqliteStore
 from tests.memory_support import Keeper, check_facts, facts_of, said
 
 pytest_plugins = ["tests.memory_fixtures"]
@@ -148,6 +149,23 @@ def test_facts_repeat(store: SqlStore) -> None:
     assert store.version != version
 
 
+def test_what_repeats_changes_none_of_those_that_do_already() -> None:
+    """Else a fact that is told thousands of times takes the square of that."""
+    with Memory.open(None) as memory:
+        assert isinstance(memory.store, SqliteStore)
+        memory.store.add([said(at, "x") for at in range(60)])
+        memory.store.add([fact(at, "Oslo") for at in range(59)])
+        memory.store.add([fact(59, "Rome")])
+        database, took = memory.store._database, list[int]()
+        for at in range(1, 59):
+            before = database.total_changes
+            memory.store.repeat(f"f{at}", "f0")
+            took.append(database.total_changes - before)
+        assert set(took) == {took[0]} and took[0] <= 3
+        memory.store.supersede("f0", "f59", None)
+        assert {turn.superseded_by for turn in facts_of(memory)[:-1]} == {"f59"}
+
+
 def test_what_was_so_again_repeats_nothing(store: SqlStore) -> None:
     store.add([*(said(at, "x") for at in range(3)), fact(0, "Oslo"), fact(1, "Rome"), fact(2, "Oslo")])
     store.supersede("f1", "f2", None)
@@ -157,12 +175,35 @@ def test_what_was_so_again_repeats_nothing(store: SqlStore) -> None:
     assert {turn.repeats for turn in found} == {None}
 
 
+def test_what_is_said_after_the_end_of_what_it_repeats_holds(store: SqlStore) -> None:
+    """Whether the end was known of the first, or of another that says the same."""
+    store.add([*(said(at, "x") for at in range(4)), fact(0, "Oslo"), fact(1, "Oslo"), fact(2, "Rome"), fact(3, "Oslo")])
+    store.repeat("f3", "f0")
+    store.supersede("f1", "f2", None)
+    store.repeat("f1", "f0")
+    found = store.turns(["f0", "f1", "f2", "f3"])
+    assert [turn.superseded_by for turn in found] == ["f2", "f2", "f3", None]
+    assert [turn.repeats for turn in found] == [None, "f0", None, None]
+    store.delete(["c:3"])
+    store.add([said(3, "x"), fact(3, "Oslo")])
+    store.repeat("f3", "f0")
+    assert [turn.superseded_by for turn in store.turns(["f0", "f1", "f2", "f3"])] == ["f2", "f2", "f3", None]
+
+
 def test_what_is_between_parts_what_says_the_same(store: SqlStore) -> None:
     store.add([*(said(at, "x") for at in range(3)), fact(0, "Oslo"), fact(1, "Rome"), fact(2, "Oslo")])
     store.repeat("f2", "f0")
     store.supersede("f1", "f2", None)
     found = store.turns(["f0", "f1", "f2"])
     assert [turn.superseded_by for turn in found] == ["f1", "f2", None] and {turn.repeats for turn in found} == {None}
+
+
+def test_imported_facts_that_repeat_each_other_in_a_circle(store: SqlStore) -> None:
+    """What is left of them repeats nothing, least of all itself."""
+    store.add([said(at, "x") for at in range(3)])
+    store.add([fact(0, "Oslo", repeats="f1"), fact(1, "Oslo", repeats="f0"), fact(2, "Oslo", repeats="f0")])
+    store.delete(["c:0"])
+    assert [turn.repeats for turn in store.turns(["f1", "f2"])] == [None, "f1"]
 
 
 def test_a_file_from_before_repetitions(tmp_path: Path) -> None:
@@ -184,6 +225,17 @@ def test_how_repetitions_are_shown(tmp_path: Path) -> None:
         first, second = facts_of(memory)
     shown = CliRunner().invoke(app, ["memory", "show", second.id, "--store", str(tmp_path / "m.db")]).stdout
     assert f"said before: see {first.id}" in shown and "no longer so" not in shown
+    shown = CliRunner().invoke(app, ["memory", "stats", "--store", str(tmp_path / "m.db")]).stdout
+    assert "2 turns of 1 conversation, 1 fact, 2 summaries; 1 fact said again" in " ".join(shown.split())
+
+
+def test_repetitions_are_counted_apart(store: SqlStore) -> None:
+    memory = Memory(store)
+    tell(memory, "Ann lives in Oslo", "Ann lives in Oslo", "Ann lives in Oslo")
+    memory.derive(Keeper())
+    assert (memory.stats().facts, memory.stats().repeated, store.count(kind="fact")) == (1, 2, 3)
+    memory.forget(["c:0"])
+    assert (memory.stats().facts, memory.stats().repeated) == (1, 1)
 
 
 # Two at once.

@@ -317,7 +317,8 @@ def stats(store: StoreOption = None) -> None:
     with opened(store) as memory:
         found = memory.stats()
     derived = _derived(found.summaries, found.facts)
-    console.print(f"{plural(found.turns, 'turn')} of {plural(found.conversations, 'conversation')}, {derived}")
+    again = f"; {plural(found.repeated, 'fact')} said again" if found.repeated else ""
+    console.print(f"{plural(found.turns, 'turn')} of {plural(found.conversations, 'conversation')}, {derived}{again}")
     console.print(f"embedder: {found.embedder or 'none'}")
 
 

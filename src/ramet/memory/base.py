@@ -208,6 +208,9 @@ class Index(Protocol):
     def count(self, conversation: str | None = None, kind: Kind | None = None) -> int:
         """How many turns are stored."""
 
+    def repeated(self) -> int:
+        """How many of the facts stand behind another that says the same."""
+
 
 class Store(Index, Protocol):
     """An index that can be written. Every method is one transaction: whole or absent, durable when it returns.

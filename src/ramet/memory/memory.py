@@ -37,6 +37,9 @@ class Stats:
     """What was said."""
     summaries: int
     facts: int
+    """Without those that stand behind another that says the same."""
+    repeated: int
+    """The facts that do."""
     conversations: int
     embedder: str | None
     """Whose vectors are stored."""
@@ -217,7 +220,9 @@ class Memory:
         """What the memory holds."""
         kinds: list[Kind] = ["said", "summary", "fact"]
         turns, summaries, facts = (self.store.count(kind=kind) for kind in kinds)
-        return Stats(turns, summaries, facts, len(self.store.conversations()), self.store.note("embedder"))
+        repeated, conversations = self.store.repeated(), len(self.store.conversations())
+        first = max(0, facts - repeated)  # others may write between the two counts
+        return Stats(turns, summaries, first, repeated, conversations, self.store.note("embedder"))
 
     def close(self) -> None:
         """Let go of the store."""

@@ -145,6 +145,11 @@ class SqlIndex(SqlTables):
             of_kind = self._rows_on(postings.kind_list(kind))
             return len(np.intersect1d(self._rows_on(postings.conversation_list(conversation)), of_kind, True))
 
+    def repeated(self) -> int:
+        """How many facts repeat another."""
+        ((found,),) = self._rows("SELECT count(*) FROM turns WHERE repeats IS NOT NULL")
+        return int(found)
+
     def ids(self, conversation: str) -> list[str]:
         """All of a conversation."""
         statement = "SELECT id FROM turns WHERE row {in} ORDER BY row"

@@ -65,13 +65,23 @@ class StoredFacts:
             if then is None or then.position > news.position:
                 self.supersede(place.id, news.id, end_of(place, news))
             return
-        self._stand_behind([turn, *self._behind([id])], place.id)
+        joining = [turn, *self._behind([id])]
+        self._stand_behind(joining, place.id)
         for other in ended:
             self._end(other.id, place.id, end_of(other, place))
         by, at = place.superseded_by, place.valid_to
         if by is None or by == id:
             by, at = turn.superseded_by, turn.valid_to
-        self._end(place.id, *((None, None) if by == place.id else (by, at)))
+        if by == place.id:
+            by, at = None, None
+        end = self._find(by)
+        if end is not None and (by != place.superseded_by or joining[-1].position > end.position):
+            self._end(place.id, None, None)
+            self.supersede(place.id, end.id, at)  # what was said after it stands behind the first no longer
+        elif (by, at) != (place.superseded_by, place.valid_to):
+            self._end(place.id, by, at)
+        else:  # what stands there already stays: it may be thousands
+            self._ends("id", [other.id for other in joining], by, at)
 
     def restore(self, removed: Mapping[str, Turn]) -> None:
         """Let what was said again take the place of removed facts; where nothing does, what they ended holds again."""
@@ -80,7 +90,7 @@ class StoredFacts:
             gone = removed[turn.repeats or ""]
             if gone.id in heirs:
                 self._stand_behind([turn], heirs[gone.id].id)
-            elif gone.repeats is not None and gone.repeats not in removed:  # as imported: nothing here repeats it
+            elif gone.repeats not in (None, turn.id) and gone.repeats not in removed:  # only imported facts are so
                 self._stand_behind([turn], gone.repeats)
             else:
                 heirs[gone.id] = turn
@@ -139,9 +149,13 @@ class StoredFacts:
 
     def _end(self, id: str, by: str | None, at: datetime | None) -> None:
         """End a fact and what stands behind it; None: they hold."""
-        values = by, at.isoformat() if at is not None else None, id
         for column in ("id", "repeats"):
-            self._tables._many(f"UPDATE turns SET superseded_by = ?, valid_to = ? WHERE {column} = ?", [values])
+            self._ends(column, [id], by, at)
+
+    def _ends(self, column: str, ids: Iterable[str], by: str | None, at: datetime | None) -> None:
+        until = at.isoformat() if at is not None else None
+        statement = f"UPDATE turns SET superseded_by = ?, valid_to = ? WHERE {column} = ?"
+        self._tables._many(statement, [(by, until, id) for id in ids])
 
 
 def same(one: Turn, other: Turn) -> bool:
