@@ -8,6 +8,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import openpyxl
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from ramet import __version__
 from ramet.cli.main import app
+from ramet.errors import RametError
 
 RAMET = Path(sys.executable).with_name("ramet")
 
@@ -155,10 +157,28 @@ def test_tree_says_where_it_looked(tmp_path: Path) -> None:
     assert "cannot read the sessions in" in fails("tree", "show", "--directory", tmp_path)
 
 
-def test_an_import_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_what_is_not_in_the_memory_is_told(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["memory", "add", "hello", "--lexical"]).exit_code == 0
+    for words in (["export", "-c", "note"], ["forget", "-c", "note"]):
+        assert "the memory has no conversation 'note'" in fails("memory", *words)
+    assert "the memory has no turn 't_typo'" in fails("memory", "forget", "t_typo")
+
+
+def test_an_export_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "turns.jsonl"
-    file.write_bytes(b'{"id": "a", "conversation": "c", "position": 0, "text": "x"}\n\xff\xfe\n')
-    assert f"{file} is not UTF-8 text" in fails("memory", "import", file, "--lexical")
+    assert CliRunner().invoke(app, ["memory", "add", "hello", "--lexical"]).exit_code == 0
+    assert CliRunner().invoke(app, ["memory", "export", "-o", str(file)]).exit_code == 0
+    before = file.read_bytes()
+    assert b"hello" in before and file.stat().st_mode & 0o077 == 0
+
+    def torn(*_: object) -> Iterator[str]:
+        yield "{}"
+        raise RametError("the disk is gone")
+
+    monkeypatch.setattr("ramet.memory.Memory.export", torn)
+    assert "the disk is gone" in fails("memory", "export", "-o", file)
+    assert [*tmp_path.glob("turns*")] == [file] and file.read_bytes() == before
+    assert f"{tmp_path / 'no' / 'x'}: No such file" in fails("memory", "export", "-o", tmp_path / "no" / "x")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

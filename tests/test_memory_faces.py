@@ -94,7 +94,7 @@ def test_lines_that_are_no_turns(line: str, message: str) -> None:
 def test_lines_that_are_no_text(tmp_path: Path) -> None:
     file = tmp_path / "m.jsonl"
     file.write_bytes(b'{"id": "g", "conversation": "c", "position": 0, "text": "Gr\xfc\xdfe"}\n')
-    refused = pytest.raises(MemoryStoreError, match="what follows line 0 is not all text in UTF-8")
+    refused = pytest.raises(MemoryStoreError, match="from line 1 on, not all is text in UTF-8")
     with Memory.open(None) as memory, file.open(encoding="utf-8") as lines, refused:
         memory.import_(lines)
 

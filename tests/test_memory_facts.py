@@ -6,6 +6,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ from ramet.memory import Memory, MemoryStoreError, Turn
 from ramet.memory.derive import Derived
 from ramet.memory.sql import SqlStore
 from ramet.memory.sqlite import SqliteStore
-from tests.memory_support import Keeper, check_facts, facts_of, said
+from tests.memory_support import Keeper, check_facts, facts_of, leads_to, said
 
 pytest_plugins = ["tests.memory_fixtures"]
 
@@ -188,6 +189,42 @@ def test_what_is_said_after_the_end_of_what_it_repeats_holds(store: SqlStore) ->
     store.add([said(3, "x"), fact(3, "Oslo")])
     store.repeat("f3", "f0")
     assert [turn.superseded_by for turn in store.turns(["f0", "f1", "f2", "f3"])] == ["f2", "f2", "f3", None]
+
+
+def test_what_is_put_between_parts_all_that_follows(store: SqlStore) -> None:
+    store.add([said(at, "x") for at in range(6)])
+    store.add([fact(at, town) for at, town in enumerate(["Oslo", "Rome", "Oslo", "Oslo", "Rome", "Oslo"])])
+    store.supersede("f1", "f3", None)
+    store.repeat("f5", "f3")
+    store.repeat("f4", "f1")
+    found = store.turns([f"f{at}" for at in range(6)])
+    assert [turn.superseded_by for turn in found] == [None, "f3", None, "f4", "f5", None]
+    assert {turn.repeats for turn in found} == {None}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_however_facts_are_put_to_each_other_they_stay_in_order(seed: int) -> None:
+    """A random walk over supersede, repeat and delete: nothing is ended by what was said before, or by nothing."""
+    rng = random.Random(seed)
+    texts = [rng.choice(["Oslo", "Rome", "Bern"]) for _ in range(7)]
+    with SqliteStore(None) as store:
+        store.add([said(at, "x") for at in range(len(texts))])
+        store.add([fact(at, text) for at, text in enumerate(texts)])
+        for _ in range(12):
+            stored = {turn.id: turn for turn, _ in store.scan() if turn.kind == "fact"}
+            if len(stored) < 2:
+                break
+            earlier, later = sorted(rng.sample(sorted(stored), 2))
+            with suppress(MemoryStoreError):  # what cannot be is refused, and changes nothing
+                if rng.random() < 0.2:
+                    store.delete([f"c:{earlier[1:]}"])
+                elif texts[int(earlier[1:])] == texts[int(later[1:])]:
+                    store.repeat(later, earlier)
+                else:
+                    store.supersede(earlier, later, None)
+            stored = {turn.id: turn for turn, _ in store.scan() if turn.kind == "fact"}
+            for turn in stored.values():
+                leads_to(stored, turn)
 
 
 def test_what_is_between_parts_what_says_the_same(store: SqlStore) -> None:

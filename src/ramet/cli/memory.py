@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ramet.cli.output import as_option, console, messages, plural, printable, shorten
+from ramet.cli.output import as_option, console, messages, plural, printable, shorten, written
 from ramet.cli.places import home, trees
 
 if TYPE_CHECKING:
@@ -142,12 +142,8 @@ def show(
     store: StoreOption = None,
 ) -> None:
     """Show turns by their ids."""
-    from ramet.memory import MemoryStoreError
-
     with opened(store) as memory:
-        missing = [id for id in ids if memory.get(id) is None]
-        if missing:
-            raise MemoryStoreError(f"the memory has no turn {missing[0]!r}")
+        _check(memory, None, ids)
         beside = memory.store.around(ids, around)
         for turn in memory.store.turns(list(dict.fromkeys(other for id in ids for other in beside.get(id, [id])))):
             show_turn(turn)
@@ -168,6 +164,7 @@ def forget(
     if bool(ids) == (conversation is not None):
         raise typer.BadParameter("name either ids or a --conversation")
     with opened(store) as memory:
+        _check(memory, conversation, ids or ())
         if conversation is not None:
             nodes = [turn.node for turn, _ in memory.store.scan(conversation)]
             with messages.status(f"Removing {plural(len(nodes), 'turn')} ..."):
@@ -193,6 +190,17 @@ def forget(
             markup=False,
             soft_wrap=True,
         )
+
+
+def _check(memory: Memory, conversation: str | None, ids: Iterable[str] = ()) -> None:
+    """Raises MemoryStoreError for a conversation that is not stored, or turns that are not."""
+    from ramet.memory import MemoryStoreError
+
+    if conversation is not None and not memory.store.count(conversation):
+        raise MemoryStoreError(f"the memory has no conversation {conversation!r}")
+    for id in ids:
+        if memory.get(id) is None:
+            raise MemoryStoreError(f"the memory has no turn {id!r}")
 
 
 def _holding(nodes: list[str], removed: list[str]) -> tuple[list[str], list[str]]:
@@ -222,12 +230,13 @@ def export(
     from rich.progress import track
 
     with opened(store) as memory:
+        _check(memory, conversation)
         if output is None:
             for line in memory.export(conversation):
                 typer.echo(line)
             return
         count = memory.store.count(conversation) + 1  # the first line is about all of it
-        with output.open("w", encoding="utf-8") as file:
+        with written(output) as file:
             for line in track(memory.export(conversation), "Writing", count, console=messages, transient=True):
                 file.write(line + "\n")
 
@@ -241,19 +250,14 @@ def import_(
     """Store the turns of a JSONL file, and take over what was learnt. Those that are stored already are left alone."""
     import rich.progress
 
-    from ramet.memory import MemoryStoreError
-
     with opened(store, lexical=lexical, write=True) as memory:
-        try:
-            if file == "-":
-                new = memory.import_(sys.stdin)
-            else:
-                with rich.progress.open(
-                    file, "r", encoding="utf-8", description="Reading", console=messages, transient=True
-                ) as lines:
-                    new = memory.import_(lines)
-        except UnicodeDecodeError as error:
-            raise MemoryStoreError(f"{file} is not UTF-8 text: {error.reason}") from None
+        if file == "-":
+            new = memory.import_(sys.stdin)
+        else:
+            with rich.progress.open(
+                file, "r", encoding="utf-8", description="Reading", console=messages, transient=True
+            ) as lines:
+                new = memory.import_(lines)
     messages.print(f"{plural(new, 'turn')} stored")
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -87,3 +89,24 @@ def shorten(text: str, width: int) -> str:
 def show_error(message: str) -> None:
     """One red paragraph on stderr."""
     messages.print(Text.assemble(("Error: ", "bold red"), (message, "red")))
+
+
+@contextmanager
+def written(file: Path) -> Iterator[TextIO]:
+    """A file to write what was said into, for its owner alone: whole in the end, or as it was before."""
+    if file.exists() and not file.is_file():  # a pipe, or /dev/stdout
+        with file.open("w", encoding="utf-8") as out:
+            yield out
+        return
+    part = file.with_name(f"{file.name}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            yield out
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ramet.cli.output import as_option, console, format_size, messages, plural
+from ramet.cli.output import as_option, console, format_size, messages, plural, written
 from ramet.cli.places import trees
 from ramet.errors import RametError
 
@@ -93,14 +94,10 @@ def export(
     [bold]ramet tree export | jq -r 'select(.message.role == "user").message.content'[/]
     """
     count = 0
-    out = output.open("w", encoding="utf-8") if output is not None else sys.stdout
-    try:
+    with written(output) if output is not None else nullcontext(sys.stdout) as out:
         for record in _records(directory):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
-    finally:
-        if output is not None:
-            out.close()
     messages.print(f"{plural(count, 'node')} exported" + (f" to {output}" if output else ""), style="dim", markup=False)
 
 

@@ -243,7 +243,8 @@ class Store(Index, Protocol):
         """Let the fact `id` stand behind the fact `first`, which says the same and was said before; both stay.
 
         What stood behind `id`, or was superseded by it, now does so by `first`; but if some of that was said after
-        `first`, it supersedes `first` instead. Raises MemoryStoreError if either is not a stored fact, or `id` repeats
+        `first`, it supersedes `first` instead; and where what ended `first` was said before `id`, `id` stands alone and
+        supersedes that. Raises MemoryStoreError if either is not a stored fact, or `id` repeats
         one already.
         """
 

@@ -113,7 +113,7 @@ def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             if line.strip():
                 yield number, line
     except UnicodeDecodeError:
-        raise MemoryStoreError(f"what follows line {number} is not all text in UTF-8") from None
+        raise MemoryStoreError(f"from line {number + 1} on, not all is text in UTF-8") from None
 
 
 def _head(line: str, where: str) -> Head | None:

@@ -41,14 +41,16 @@ class StoredFacts:
         if follower.id != new and follower.position < ended.position:  # what repeats that one does so no longer
             self.supersede(follower.id, ended.id, end_of(follower, ended))
             return
-        again = [turn for turn in self._behind([ended.id]) if turn.position > follower.position]
-        if again:  # it was said once more after what is put between
-            self._stand_behind(again[1:], again[0].id)
+        while True:
+            again = [turn for turn in self._behind([ended.id]) if turn.position > follower.position]
+            self._stand_behind(again[1:], again[0].id if again else None)
             self._stand_behind(again[:1], None)
+            self._end(ended.id, follower.id, at)
             then = self._find(follower.superseded_by)
-            if then is None or again[0].position < then.position:
-                self._end(follower.id, again[0].id, end_of(follower, again[0]))
-        self._end(ended.id, follower.id, at)
+            if not again or (then is not None and then.position <= again[0].position):
+                return
+            # It was said once more after what is put between, which that ends; and so on, if that was said again, too.
+            ended, follower, at = follower, again[0], end_of(follower, again[0])
 
     def repeat(self, id: str, first: str) -> None:
         """`Store.repeat`."""

@@ -13,7 +13,7 @@ from ramet.memory.words import terms
 
 _NEAR = 5
 """Stored facts that are offered for each new one."""
-_SEARCHED, _WIDER = 20, 4
+_SEARCHED, _WIDER, _WIDEST = 20, 4, 1280
 """How many a search is asked for at first, and how many times that if too few of them can be offered."""
 
 
@@ -170,7 +170,7 @@ class NewFacts:
             until = self._store.turns([other.superseded_by for other in found if other.superseded_by is not None])
             late = {other.id for other in until if other.position > turn.position}
             open_ = [other for other in found if other.superseded_by is None or other.superseded_by in late]
-            if len(open_) >= _NEAR or not more:
+            if len(open_) >= _NEAR or not more or most >= _WIDEST:
                 return open_[:_NEAR]
             most *= _WIDER
 
