@@ -126,7 +126,7 @@ class Survey:
     frequencies: Vector
     """[turns, terms]: how often the text has each of the terms that were to be counted."""
     vectors: Vector
-    """[turns, dimensions], as `Index.vectors` has them."""
+    """[turns, dimensions], as `Index.vectors` has them; [turns, 0] where the question has no vector."""
 
 
 class Index(Protocol):

@@ -50,7 +50,8 @@ class SqlIndex(SqlTables):
             rows, records, before = with_those_beside(self, found)
             columns = list(zip(*records, strict=True)) or [()] * len(COLUMNS)
             lengths, frequencies = count_terms(lists, rows, columns, counted, conversation is not None)
-            vectors, sources = self._vectors(rows), self._sources(rows, columns[KIND])
+            vectors = self._vectors(rows) if vector is not None else np.zeros((len(rows), 0), np.float32)
+            sources = self._sources(rows, columns[KIND])
 
         def make(place: int) -> Turn:
             return turn_of(records[place], sources.get(rows[place], ()))
