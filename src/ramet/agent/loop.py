@@ -83,10 +83,10 @@ def run(
             return
         yield from calls
         new = []
-        refused = [_refusal(toolbox, call) for call in calls]
+        prepared = [_prepared(toolbox, call) for call in calls]
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            outcomes = [pool.submit(_outcome, toolbox, *pair) for pair in zip(calls, refused, strict=True)]
+            outcomes = [pool.submit(_outcome, toolbox, *pair) for pair in zip(calls, prepared, strict=True)]
             for call, outcome in zip(calls, outcomes, strict=True):
                 called = Called(call, outcome.result())
                 new.append({"role": "tool", "tool_call_id": call.id, "content": _shown(called.result)})
@@ -100,31 +100,27 @@ def _calling(call: Mapping[str, Any]) -> Calling:
     return Calling(call["id"], function["name"], function["arguments"])
 
 
-def _arguments(call: Calling) -> dict[str, Any]:
-    """Raises RametError if they are not an object of JSON."""
+def _prepared(toolbox: Toolbox, call: Calling) -> dict[str, Any] | str:
+    """The arguments of a call, or why it is not run."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError as error:
-        raise RametError(f"the arguments are not JSON: {error}") from None
+        return f"the arguments are not JSON: {error}"
     if not isinstance(arguments, dict):
-        raise RametError("the arguments must be a JSON object")
-    return arguments
-
-
-def _refusal(toolbox: Toolbox, call: Calling) -> str | None:
-    """Why a call is not run."""
+        return "the arguments must be a JSON object"
     try:
-        return toolbox.refuse(call.name, _arguments(call))
+        refused = toolbox.refuse(call.name, arguments)
     except RametError as error:
         return str(error)
+    return arguments if refused is None else refused
 
 
-def _outcome(toolbox: Toolbox, call: Calling, refused: str | None) -> Mapping[str, Any]:
+def _outcome(toolbox: Toolbox, call: Calling, prepared: dict[str, Any] | str) -> Mapping[str, Any]:
     """The result of a call, or why it has none."""
-    if refused is not None:
-        return {"error": refused}
+    if isinstance(prepared, str):
+        return {"error": prepared}
     try:
-        return toolbox.run(call.name, _arguments(call))
+        return toolbox.run(call.name, prepared)
     except RametError as error:
         return {"error": str(error)}
     except Exception as error:  # the model may have another way

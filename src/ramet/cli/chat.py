@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ramet.cli.memory import opened, show_turn
-from ramet.cli.output import as_option, console, messages, parse_size, plural, printable, shorten, show_error
+from ramet.cli.output import as_option, console, messages, parse_size, plural, printable, shorten, show_error, written
 from ramet.cli.places import ModelOption, find_model, trees
 from ramet.errors import RametError
 
@@ -348,9 +348,8 @@ class Terminal:
         self.last = node.id if node is not None else self.last
         state = self._read()
         state[self.conversation.runtime.model.fingerprint] = {"last": self.last, "kept": self.kept}
-        new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(state, indent=1), encoding="utf-8")
-        new.replace(self.file)
+        with written(self.file) as file:
+            json.dump(state, file, indent=1)
 
     def _remembered(self) -> tuple[str | None, dict[str, str]]:
         state = self._read().get(self.conversation.runtime.model.fingerprint) or {}

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -166,7 +166,7 @@ def forget(
     with opened(store) as memory:
         _check(memory, conversation, ids or ())
         if conversation is not None:
-            nodes = [turn.node for turn, _ in memory.store.scan(conversation)]
+            nodes = [turn.node for turn in memory.store.turns(memory.store.ids(conversation))]
             with messages.status(f"Removing {plural(len(nodes), 'turn')} ..."):
                 gone = memory.forget_conversation(conversation)
         else:
@@ -192,14 +192,15 @@ def forget(
         )
 
 
-def _check(memory: Memory, conversation: str | None, ids: Iterable[str] = ()) -> None:
+def _check(memory: Memory, conversation: str | None, ids: Collection[str] = ()) -> None:
     """Raises MemoryStoreError for a conversation that is not stored, or turns that are not."""
     from ramet.memory import MemoryStoreError
 
     if conversation is not None and not memory.store.count(conversation):
         raise MemoryStoreError(f"the memory has no conversation {conversation!r}")
+    stored = {turn.id for turn in memory.store.turns(list(ids))}
     for id in ids:
-        if memory.get(id) is None:
+        if id not in stored:
             raise MemoryStoreError(f"the memory has no turn {id!r}")
 
 
