@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ramet.memory import Memory, lists, sql_tables
+from ramet.memory import Memory, lists, records
 from ramet.memory.base import MemoryStoreError, Turn
 from ramet.memory.entities import entities
 from ramet.memory.sql import SqlStore
@@ -336,7 +336,7 @@ def day(number: int) -> datetime:
 
 def test_a_conversation_is_read_in_pages(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is removed while it is read, no more is given; what is added is of the next time."""
-    monkeypatch.setattr(sql_tables, "CHUNK", 8)
+    monkeypatch.setattr(records, "PART", 8)
     turns, vectors = random_turns(90), random_vectors(90)
     store.add(turns, vectors)
     own = [turn for turn in turns if turn.conversation == "conversation 1"]

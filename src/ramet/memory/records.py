@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ramet.memory.base import KINDS, MemoryStoreError, Turn, Vector
+
+T = TypeVar("T")
+
+PART = 4096
+"""Rows that are read at a time."""
 
 COLUMNS = (
     "id", "conversation", "session", "position", "speaker", "text", "time", "node", "kind", "valid_from", "valid_to",
@@ -91,3 +98,10 @@ def turn_of(record: Record, sources: tuple[str, ...] = ()) -> Turn:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text is not None else None
+
+
+def parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """`items` in lists of as many as one statement is given."""
+    rest = iter(items)
+    while part := list(islice(rest, PART)):
+        yield part

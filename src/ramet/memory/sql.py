@@ -12,9 +12,8 @@ from ramet.memory import postings
 from ramet.memory.base import MemoryStoreError, Turn, Vector
 from ramet.memory.entities import entities
 from ramet.memory.postings import BLOCK, Gathered
-from ramet.memory.records import COLUMNS, check, check_same, record, units
+from ramet.memory.records import COLUMNS, check, check_same, parts, record, units
 from ramet.memory.sql_index import SqlIndex
-from ramet.memory.sql_tables import parts
 from ramet.memory.words import indexed_text, terms
 
 
@@ -92,12 +91,12 @@ class SqlStore(SqlIndex):
     def delete(self, ids: Iterable[str]) -> list[str]:
         """Remove turns and what was derived from them; the ids that are gone."""
         with self.writing():
-            wave = [row for part in parts(ids) for (row,) in self._rows(_ROW_OF, list(part))]
+            wave = [row for part in parts(ids) for (row,) in self._rows(_ROW_OF, part)]
             gone: dict[int, None] = {}
             while wave:
                 gone |= dict.fromkeys(wave)
                 statement = "SELECT DISTINCT derived FROM derivations WHERE source {in}"
-                found = [row for part in parts(wave) for (row,) in self._rows(statement, list(part))]
+                found = [row for part in parts(wave) for (row,) in self._rows(statement, part)]
                 wave = [row for row in found if row not in gone]
             removed: dict[str, Turn] = {}
             for _, part in groupby(sorted(gone), key=lambda row: row // BLOCK):  # a list's piece is written once

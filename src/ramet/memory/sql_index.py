@@ -9,8 +9,8 @@ import numpy as np
 from ramet.memory import postings
 from ramet.memory.base import KINDS, Hit, Kind, MemoryStoreError, Survey, Turn, Turns, Vector
 from ramet.memory.entities import entities
-from ramet.memory.records import COLUMNS, turn_of
-from ramet.memory.sql_tables import KIND, SqlTables, parts
+from ramet.memory.records import COLUMNS, parts, turn_of
+from ramet.memory.sql_tables import KIND, SqlTables
 from ramet.memory.survey import count_terms, sessions, with_those_beside
 from ramet.memory.words import terms
 

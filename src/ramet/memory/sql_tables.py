@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
 from ramet.memory.base import Kind, MemoryStoreError, Turn, Vector
 from ramet.memory.lists import StoredLists
 from ramet.memory.postings import Rows
-from ramet.memory.records import COLUMNS, turn_of
+from ramet.memory.records import COLUMNS, parts, turn_of
 from ramet.memory.validity import StoredFacts
 from ramet.memory.words import FORMAT
 
-T = TypeVar("T")
-
-CHUNK = 4096
-"""Turns that are read or removed at a time."""
 KIND = COLUMNS.index("kind")
 """Where the kind is in a record."""
 
@@ -181,10 +176,3 @@ class SqlTables(ABC):
             for row, source in self._rows(statement, part):
                 sources[row] = (*sources.get(row, ()), source)
         return sources
-
-
-def parts(items: Iterable[T]) -> Iterator[list[T]]:
-    """`items` in lists of at most `CHUNK`."""
-    rest = iter(items)
-    while part := list(islice(rest, CHUNK)):
-        yield part

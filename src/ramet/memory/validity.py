@@ -12,9 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ramet.memory.base import MemoryStoreError, Turn
-
-_PART = 4096
-"""Ids that are asked for at a time."""
+from ramet.memory.records import parts
 
 
 class Tables(Protocol):
@@ -141,9 +139,7 @@ class StoredFacts:
         return [turn for turn in self._where("superseded_by", ids) if turn.repeats is None]
 
     def _where(self, column: str, ids: Iterable[str]) -> list[Turn]:
-        every = list(ids)
-        parts = [every[start : start + _PART] for start in range(0, len(every), _PART)]
-        found = [pair for part in parts for pair in self._tables._stored(f"{column} {{in}}", part)]
+        found = [pair for part in parts(ids) for pair in self._tables._stored(f"{column} {{in}}", part)]
         return [turn for _, turn in sorted(found, key=lambda pair: (pair[1].position, pair[0]))]
 
     def _stand_behind(self, turns: Iterable[Turn], first: str | None) -> None:

@@ -113,10 +113,9 @@ class NewFacts:
         So whoever moves to Rome and back again lives where they lived before.
         """
         own: set[str | None] = {turn.id, turn.repeats, *(other.id for other in self._chain(turn))}
-        found = next(iter(self._store.turns([id])), None)
+        found = next(iter(self._firsts([id])), None)
         if found is None:
             return None
-        found = self._firsts([found.id])[0]
         for later in self._chain(found):
             if later.position > turn.position or later.id in own:
                 break
